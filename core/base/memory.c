@@ -1,0 +1,115 @@
+/* memory.c - checked allocation and the arena. */
+#include "core/base/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK_BYTES ((size_t)16 * 1024)
+
+struct rd_arena_chunk {
+    struct rd_arena_chunk *next;
+    size_t used, size;
+    _Alignas(16) char data[];
+};
+
+static _Noreturn void out_of_memory(size_t bytes)
+{
+    fprintf(stderr, "redraft: out of memory (%zu bytes)\n", bytes);
+    abort();
+}
+
+void *rd_alloc0(size_t bytes)
+{
+    void *p = calloc(1, bytes ? bytes : 1);
+
+    if (!p) out_of_memory(bytes);
+    return p;
+}
+
+void *rd_alloc_array(size_t count, size_t size)
+{
+    size_t bytes;
+
+    if (!rd_mul(count, size, &bytes)) out_of_memory(SIZE_MAX);
+    return rd_alloc0(bytes);
+}
+
+void *rd_resize(void *old, size_t count, size_t size)
+{
+    size_t bytes;
+
+    if (!rd_mul(count, size, &bytes)) out_of_memory(SIZE_MAX);
+    void *p = realloc(old, bytes ? bytes : 1);
+    if (!p) out_of_memory(bytes);
+    return p;
+}
+
+char *rd_copy_text(const char *text, size_t n)
+{
+    char *copy = rd_alloc0(n + 1);
+
+    if (n) memcpy(copy, text, n);
+    return copy;
+}
+
+void *rd_try_alloc(size_t bytes)
+{
+    void *p = NULL;
+
+    if (posix_memalign(&p, 64, bytes ? bytes : 64)) return NULL;
+    return p;
+}
+
+bool rd_mul(size_t a, size_t b, size_t *out)
+{
+    size_t product;
+
+    if (__builtin_mul_overflow(a, b, &product)) return false;
+    *out = product;
+    return true;
+}
+
+bool rd_add(size_t a, size_t b, size_t *out)
+{
+    size_t sum;
+
+    if (__builtin_add_overflow(a, b, &sum)) return false;
+    *out = sum;
+    return true;
+}
+
+void *rd_arena_alloc0(rd_arena *a, size_t bytes)
+{
+    size_t want = (bytes + 15) & ~(size_t)15;
+
+    if (want < bytes) out_of_memory(bytes);
+    struct rd_arena_chunk *c = a->chunks;
+    if (!c || c->size - c->used < want) {
+        size_t size = want > CHUNK_BYTES ? want : CHUNK_BYTES;
+        c = rd_alloc0(sizeof *c + size);
+        c->size = size;
+        c->next = a->chunks;
+        a->chunks = c;
+    }
+    void *p = c->data + c->used;
+    c->used += want;
+    return p;
+}
+
+char *rd_arena_copy_text(rd_arena *a, const char *text, size_t n)
+{
+    char *copy = rd_arena_alloc0(a, n + 1);
+
+    if (n) memcpy(copy, text, n);
+    return copy;
+}
+
+void rd_arena_clear(rd_arena *a)
+{
+    while (a->chunks) {
+        struct rd_arena_chunk *next = a->chunks->next;
+        free(a->chunks);
+        a->chunks = next;
+    }
+}

@@ -1,0 +1,49 @@
+/* safetensors.h - map a model's weight files, list their tensors, write new ones.
+ *
+ * A file is an 8-byte little-endian header length, a JSON header and raw data. The whole header is
+ * validated (sizes by checked products, no gaps, no overlap, ends at the end of the file) before
+ * any tensor can be seen. Files are mapped read-only; tensors borrow from the mapping. Read-only
+ * after open: any thread.
+ */
+#ifndef RD_FORMAT_SAFETENSORS_H
+#define RD_FORMAT_SAFETENSORS_H
+
+#include "core/base/dtype.h"
+#include "core/base/status.h"
+
+#include <stdint.h>
+
+#define RD_TENSOR_RANK 8
+
+typedef struct rd_tensor {
+    const char *name;
+    rd_dtype dtype;
+    int rank;
+    int64_t shape[RD_TENSOR_RANK];
+    const void *data; /* borrowed from the mapping; any alignment */
+    size_t bytes;
+} rd_tensor;
+
+typedef struct rd_safetensors rd_safetensors;
+
+/* PATH is one .safetensors file, or a folder with model.safetensors or an index of shards. */
+rd_status rd_safetensors_open(const char *path, rd_safetensors **out, rd_error *err);
+/* The same on bytes in memory that outlive the result (tests, fuzzing). */
+rd_status rd_safetensors_parse(const void *bytes, size_t n, const char *name, rd_safetensors **out,
+                               rd_error *err);
+void rd_safetensors_close(rd_safetensors *s);
+
+int rd_safetensors_count(const rd_safetensors *s);
+const rd_tensor *rd_safetensors_at(const rd_safetensors *s, int i);
+const rd_tensor *rd_safetensors_find(const rd_safetensors *s, const char *name);
+/* A value of __metadata__ (of the first shard that has the key), or NULL. */
+const char *rd_safetensors_meta(const rd_safetensors *s, const char *key);
+/* RD_IO when a mapped file was changed or replaced on disk since it was opened (size, mtime). */
+rd_status rd_safetensors_unchanged(const rd_safetensors *s, rd_error *err);
+
+/* Write `n` tensors to PATH through a temporary file and rename. `meta` is a NULL-ended list of
+ * key, value, key, value...; may be NULL. */
+rd_status rd_safetensors_write(const char *path, const rd_tensor *tensors, int n,
+                               const char *const *meta, rd_error *err);
+
+#endif
