@@ -1,0 +1,207 @@
+/* params.c - layout, first values, and the way to and from model folders. */
+#include "core/train/params.h"
+
+#include "core/base/memory.h"
+#include "core/format/safetensors.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+__attribute__((format(printf, 5, 6))) static size_t put(rd_params *p, rd_param_kind kind, int rows,
+                                                        int cols, const char *format, ...)
+{
+    rd_param *q;
+    va_list args;
+
+    p->param = rd_resize(p->param, (size_t)p->count + 1, sizeof *p->param);
+    q = &p->param[p->count++];
+    *q = (rd_param){ .kind = kind, .rows = rows, .cols = cols, .offset = p->size };
+    va_start(args, format);
+    vsnprintf(q->name, sizeof q->name, format, args);
+    va_end(args);
+    p->size += (size_t)rows * (size_t)cols;
+    return q->offset;
+}
+
+static void put_layer(rd_params *p, int l)
+{
+    const rd_model_config *c = &p->config;
+    rd_layer_params *y = &p->layer[l];
+    int hidden = c->hidden_size, dim = c->head_dim, width = c->intermediate_size;
+    int qkv = (c->num_attention_heads + 2 * c->num_key_value_heads) * dim;
+
+    y->moe = l >= c->first_k_dense_replace;
+    y->norm1 = put(p, RD_PARAM_NORM, 1, hidden, "model.layers.%d.input_layernorm.weight", l);
+    y->qkv =
+        put(p, RD_PARAM_MATRIX, qkv, hidden, "model.layers.%d.attention.query_key_value.weight", l);
+    y->q_norm =
+        put(p, RD_PARAM_NORM, 1, dim, "model.layers.%d.attention.query_layernorm.weight", l);
+    y->k_norm = put(p, RD_PARAM_NORM, 1, dim, "model.layers.%d.attention.key_layernorm.weight", l);
+    y->dense = put(p, RD_PARAM_MATRIX, hidden, c->num_attention_heads * dim,
+                   "model.layers.%d.attention.dense.weight", l);
+    y->norm2 =
+        put(p, RD_PARAM_NORM, 1, hidden, "model.layers.%d.post_attention_layernorm.weight", l);
+    if (!y->moe) {
+        y->gate_up =
+            put(p, RD_PARAM_MATRIX, width, hidden, "model.layers.%d.mlp.gate_proj.weight", l);
+        put(p, RD_PARAM_MATRIX, width, hidden, "model.layers.%d.mlp.up_proj.weight", l);
+        y->down = put(p, RD_PARAM_MATRIX, hidden, width, "model.layers.%d.mlp.down_proj.weight", l);
+        return;
+    }
+    y->router =
+        put(p, RD_PARAM_ROUTER, c->num_experts, hidden, "model.layers.%d.mlp.gate.weight", l);
+    y->bias = put(p, RD_PARAM_BIAS, 1, c->num_experts, "model.layers.%d.mlp.gate.expert_bias", l);
+    width = c->moe_intermediate_size * c->num_shared_experts;
+    if (width > 0) {
+        y->shared_gate_up = put(p, RD_PARAM_MATRIX, width, hidden,
+                                "model.layers.%d.mlp.shared_experts.gate_proj.weight", l);
+        put(p, RD_PARAM_MATRIX, width, hidden, "model.layers.%d.mlp.shared_experts.up_proj.weight",
+            l);
+        y->shared_down = put(p, RD_PARAM_MATRIX, hidden, width,
+                             "model.layers.%d.mlp.shared_experts.down_proj.weight", l);
+    }
+    width = c->moe_intermediate_size;
+    y->experts = p->size;
+    y->expert_stride = 3 * (size_t)width * (size_t)hidden;
+    for (int e = 0; e < c->num_experts; e++) {
+        put(p, RD_PARAM_MATRIX, width, hidden, "model.layers.%d.mlp.experts.%d.gate_proj.weight", l,
+            e);
+        put(p, RD_PARAM_MATRIX, width, hidden, "model.layers.%d.mlp.experts.%d.up_proj.weight", l,
+            e);
+        put(p, RD_PARAM_MATRIX, hidden, width, "model.layers.%d.mlp.experts.%d.down_proj.weight", l,
+            e);
+    }
+}
+
+rd_status rd_params_init(rd_params *p, const rd_model_config *config, rd_error *err)
+{
+    const rd_model_config *c = config;
+
+    *p = (rd_params){ .config = *config };
+    if (rd_config_check(config, "the shape to train", err)) return err->status;
+    if (c->expert_capacity > 0) {
+        return rd_fail(err, RD_INVALID,
+                       "the shape to train: block routing (expert_capacity %d) "
+                       "cannot be trained",
+                       c->expert_capacity);
+    }
+    if (c->hidden_size % 16 || c->head_dim % 16) {
+        return rd_fail(err, RD_INVALID,
+                       "the shape to train: hidden_size %d and head_dim %d must "
+                       "be multiples of 16",
+                       c->hidden_size, c->head_dim);
+    }
+    if (c->num_experts > 256 || c->num_experts_per_tok > 64) {
+        return rd_fail(err, RD_INVALID,
+                       "the shape to train: %d experts, %d a token; at most 256 "
+                       "and 64",
+                       c->num_experts, c->num_experts_per_tok);
+    }
+    p->layer = rd_alloc_array((size_t)c->num_hidden_layers, sizeof *p->layer);
+    p->table =
+        put(p, RD_PARAM_TABLE, c->vocab_size, c->hidden_size, "model.word_embeddings.weight");
+    for (int l = 0; l < c->num_hidden_layers; l++) put_layer(p, l);
+    p->norm = put(p, RD_PARAM_NORM, 1, c->hidden_size, "model.norm.weight");
+    p->head = p->table;
+    if (!c->tie_word_embeddings)
+        p->head = put(p, RD_PARAM_TABLE, c->vocab_size, c->hidden_size, "lm_head.weight");
+    return RD_OK;
+}
+
+void rd_params_clear(rd_params *p)
+{
+    free(p->param);
+    free(p->layer);
+    memset(p, 0, sizeof *p);
+}
+
+const rd_param *rd_params_find(const rd_params *p, const char *name)
+{
+    for (int i = 0; i < p->count; i++)
+        if (!strcmp(p->param[i].name, name)) return &p->param[i];
+    return NULL;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+
+    return n >= m && !strcmp(text + n - m, end);
+}
+
+void rd_params_seed(const rd_params *p, float *w, uint64_t seed)
+{
+    rd_random r = rd_random_seed(seed);
+    double smaller = 1.0 / sqrt(2.0 * p->config.num_hidden_layers);
+
+    for (int i = 0; i < p->count; i++) {
+        const rd_param *q = &p->param[i];
+        float *to = w + q->offset;
+        size_t n = (size_t)q->rows * (size_t)q->cols;
+        bool branch = ends_with(q->name, "down_proj.weight") || ends_with(q->name, "dense.weight");
+        double by = branch ? 0.02 * smaller : 0.02;
+
+        for (size_t k = 0; k < n; k++) {
+            if (q->kind == RD_PARAM_NORM)
+                to[k] = 1.0f;
+            else if (q->kind == RD_PARAM_BIAS)
+                to[k] = 0.0f;
+            else
+                to[k] = (float)(by * rd_random_normal(&r));
+        }
+    }
+}
+
+rd_status rd_params_write(const rd_params *p, const float *w, rd_dtype type, const char *dir,
+                          rd_error *err)
+{
+    rd_tensor *t = rd_alloc_array((size_t)p->count, sizeof *t);
+    uint16_t *half = rd_alloc_array(p->size, sizeof *half);
+    char path[4096];
+    rd_status status;
+
+    for (size_t i = 0; i < p->size; i++) half[i] = rd_f32_to_bf16(w[i]);
+    for (int i = 0; i < p->count; i++) {
+        const rd_param *q = &p->param[i];
+        bool vector = q->kind == RD_PARAM_NORM || q->kind == RD_PARAM_BIAS;
+        bool full = type == RD_F32 || vector || q->kind == RD_PARAM_ROUTER;
+
+        t[i] = (rd_tensor){ .name = q->name, .dtype = full ? RD_F32 : RD_BF16 };
+        t[i].rank = vector ? 1 : 2;
+        t[i].shape[0] = vector ? q->cols : q->rows;
+        t[i].shape[1] = vector ? 0 : q->cols;
+        t[i].data = full ? (const void *)(w + q->offset) : (const void *)(half + q->offset);
+        t[i].bytes = (size_t)q->rows * (size_t)q->cols * (full ? 4 : 2);
+    }
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    status = rd_safetensors_write(path, t, p->count, NULL, err);
+    if (!status) status = rd_config_write(dir, &p->config, type, err);
+    free(half);
+    free(t);
+    return status;
+}
+
+rd_status rd_params_read(const rd_params *p, float *w, const char *dir, rd_error *err)
+{
+    rd_safetensors *file = NULL;
+
+    if (rd_safetensors_open(dir, &file, err)) return err->status;
+    for (int i = 0; i < p->count; i++) {
+        const rd_param *q = &p->param[i];
+        const rd_tensor *t = rd_safetensors_find(file, q->name);
+        size_t n = (size_t)q->rows * (size_t)q->cols;
+
+        if (!t || t->dtype > RD_BF16 || t->bytes != n * rd_dtype_bytes(t->dtype)) {
+            rd_fail(err, RD_INVALID, "%s: %s is %s; expected [%d, %d] in F32, F16 or BF16", dir,
+                    q->name, t ? "of another shape or type" : "missing", q->rows, q->cols);
+            rd_safetensors_close(file);
+            return RD_INVALID;
+        }
+        rd_widen(w + q->offset, t->data, t->dtype, n);
+    }
+    rd_safetensors_close(file);
+    return RD_OK;
+}
