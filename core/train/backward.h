@@ -1,0 +1,60 @@
+/* backward.h - the model as the trainer runs it: forward with everything kept, then backward.
+ *
+ * A pack is a list of rows, each a token with a position and two ranges of rows that it sees. That
+ * covers the doubled sequence (clean rows see clean rows up to the end of their block, noisy rows
+ * see the clean rows of earlier blocks and their own block), next-token training as blocks of one,
+ * several noisy copies over one clean half, and document masks. A row with a label adds weight times
+ * its cross-entropy to the loss; logits exist for such rows only, a chunk at a time.
+ *
+ * A net belongs to one thread at a time; results depend on the pack alone.
+ * Sources: LLaDA2.x modeling_llada2_moe.py; arXiv 2512.15745 section 4 (doubled sequence).
+ */
+#ifndef RD_TRAIN_BACKWARD_H
+#define RD_TRAIN_BACKWARD_H
+
+#include "core/backend.h"
+#include "core/train/params.h"
+
+enum { RD_TASKS = 4 }; /* losses are told apart by at most so many kinds of row */
+
+/* Matrix products, borrowed: a backend's verb and its device. */
+typedef struct rd_product {
+    rd_device *device;
+    rd_status (*gemm)(rd_device *d, bool ta, bool tb, int m, int n, int k, const float *a, int lda,
+                      const float *b, int ldb, float beta, float *c, int ldc, rd_error *err);
+} rd_product;
+
+typedef struct rd_train_row {
+    int32_t token, position;
+    int32_t clean_start, clean_end; /* rows seen; an empty range sees none */
+    int32_t own_start, own_end;     /* rows seen as well; apart from the first range */
+    int32_t label;                  /* -1: none */
+    float weight;
+    int32_t task; /* 0 .. RD_TASKS - 1: where the loss is counted */
+} rd_train_row;
+
+typedef struct rd_train_stats {
+    double loss[RD_TASKS];   /* sums of weight * cross-entropy */
+    double weight[RD_TASKS]; /* sums of weights */
+    int64_t labels[RD_TASKS], right[RD_TASKS];
+    double flops;  /* arithmetic of the model done, forward and backward */
+    int64_t *load; /* [layers * experts] rows sent to each expert; borrowed, may be NULL */
+} rd_train_stats;
+
+typedef struct rd_net rd_net;
+
+/* Room for packs of up to `rows` rows. Borrows `p`. */
+rd_status rd_net_open(const rd_params *p, rd_product product, int rows, rd_net **out,
+                      rd_error *err);
+void rd_net_close(rd_net *net);
+
+/* Forward on `w` [p->size]; with `grad` not NULL also backward, adding to grad the gradient of
+ * `scale` times the sum of weight * cross-entropy. Adds to `stats`. RD_INVALID for a row that points
+ * outside the pack or the vocabulary, or sees nothing. */
+rd_status rd_net_run(rd_net *net, const float *w, const rd_train_row *rows, int n, float scale,
+                     float *grad, rd_train_stats *stats, rd_error *err);
+
+/* After rd_net_run: minus the log-probability of each row's label, 0 where it has none. */
+const float *rd_net_surprise(const rd_net *net);
+
+#endif

@@ -1,0 +1,1 @@
+rd_test(core/test_backward.c rd_train rd_cpu)
