@@ -1,0 +1,76 @@
+/* objective.h - what the model is asked: rows of a pack, made from tokens of a document.
+ *
+ * Three questions. Next token: the doubled sequence with blocks of one. Blocks: the doubled sequence
+ * with a share of each block masked, and a share of the visible tokens wrong. Hole: the editor's
+ * layout, a hole whose canvas has the true length, is too long (surplus masks are labelled delete)
+ * or too short (a mask that stands for several tokens is labelled split, as a split turns one mask
+ * into two). A run of masks that is too long or too short shows it at its end.
+ *
+ * Pure functions of tokens and a random state; any thread.
+ * Source: arXiv 2512.15745 section 4; the layout is that of docs/training.md.
+ */
+#ifndef RD_TRAIN_OBJECTIVE_H
+#define RD_TRAIN_OBJECTIVE_H
+
+#include "core/base/buf.h"
+#include "core/base/random.h"
+#include "core/train/backward.h"
+
+enum { RD_TASK_NEXT, RD_TASK_HOLE, RD_TASK_BLOCK, RD_TASK_EDIT };
+
+enum { RD_TOKEN_CONTROL = 1, RD_TOKEN_NEWLINE = 2 }; /* flags of a token */
+
+/* The ids that layouts insert, and flags for each token; borrowed. */
+typedef struct rd_objective_tokens {
+    int32_t mask, del, split, suffix, prefix, fill;
+    const uint8_t *flags; /* [vocab] */
+    int vocab;
+} rd_objective_tokens;
+
+typedef struct rd_rows {
+    rd_train_row *row;
+    int n, cap;
+} rd_rows;
+
+void rd_rows_clear(rd_rows *r);
+
+/* The doubled sequence with blocks of one. Adds 2 n - 1 rows; control ids get no label. */
+void rd_rows_next_token(rd_rows *r, const rd_objective_tokens *t, const int32_t *ids, int n);
+
+typedef struct rd_noise {
+    int block;
+    bool pair; /* a second copy masks what the first shows */
+    float
+        wrong; /* share of the visible tokens that are replaced; 0: none, and kept ones unlabelled */
+} rd_noise;
+
+/* The doubled sequence with masked blocks. */
+void rd_rows_blocks(rd_rows *r, const rd_objective_tokens *t, const rd_noise *noise,
+                    const int32_t *ids, int n, rd_random *random);
+
+typedef struct rd_hole {
+    const int32_t *context; /* [context_n], a multiple of the block: up to and with the echo */
+    int context_n;
+    const int32_t *text; /* what belongs into the hole; may be empty */
+    int text_n;
+    const int32_t *anchor; /* what follows the hole: at least a block of tokens, or all there is */
+    int anchor_n;
+    int block;
+    int versions; /* noisy copies of each block of the hole */
+} rd_hole;
+
+void rd_rows_hole(rd_rows *r, const rd_objective_tokens *t, const rd_hole *hole, rd_random *random);
+
+/* Lay out a document's tokens around the hole [start, start + n) as the editor will: appends the
+ * context to `out`. `head` are the file's tags. Far prefix and suffix take at most so many tokens. */
+typedef struct rd_window {
+    const int32_t *head;
+    int head_n;
+    int far, suffix; /* tokens at most */
+    int block;
+} rd_window;
+
+void rd_rows_layout(rd_ids *out, const rd_objective_tokens *t, const rd_window *window,
+                    const int32_t *ids, int n, int start, int hole_n);
+
+#endif
