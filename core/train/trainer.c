@@ -1,0 +1,505 @@
+/* trainer.c - one step is: draw packs, run them on the threads, add gradients, move the weights. */
+#include "core/train/trainer.h"
+
+#include "core/base/clock.h"
+#include "core/base/memory.h"
+#include "core/format/safetensors.h"
+#include "core/train/kernels.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SLICE = 1 << 16 }; /* floats of the gradients added as one piece */
+
+typedef struct thread_state {
+    rd_net *net;
+    rd_train_stats stats;
+    int64_t *load;
+    rd_error error;
+} thread_state;
+
+/* What a checkpoint keeps beside the arrays. */
+typedef struct kept_state {
+    rd_random random;
+    int64_t steps;
+    double elapsed_s;
+} kept_state;
+
+struct rd_trainer {
+    const rd_params *p;
+    rd_train_options o;
+    rd_sampler sampler;
+    rd_pool *pool;
+    rd_optimizer *optimizer;
+    thread_state *thread;
+    int packs;
+    rd_rows *pack;
+    float **grad; /* a pack's */
+    int64_t *load;
+    float *w;
+    kept_state state;
+    float scale;
+    const rd_rows *running; /* packs under way: of a step, or held out */
+    bool learning;
+    FILE *csv;
+    /* Since the last report. */
+    rd_train_stats stats;
+    double rows, since_ms, norm, lr;
+};
+
+rd_train_options rd_train_defaults(void)
+{
+    return (rd_train_options){ .seed = 1,
+                               .threads = 2,
+                               .rows_per_step = 8192,
+                               .rows_per_pack = 2048,
+                               .sample_rows = 1536,
+                               .minutes = 60.0,
+                               .lr = 2e-3f,
+                               .warm_up = 120,
+                               .decay_share = 0.22f,
+                               .optimizer = rd_optimizer_defaults(),
+                               .checkpoint_s = 300.0,
+                               .report_s = 10.0,
+                               .measure_s = 300.0 };
+}
+
+rd_status rd_trainer_open(const rd_params *p, const rd_train_options *o, const rd_sampler *sampler,
+                          const rd_product *products, rd_trainer **out, rd_error *err)
+{
+    rd_trainer *t = rd_alloc0(sizeof *t);
+    size_t loads = (size_t)p->config.num_hidden_layers * (size_t)p->config.num_experts;
+
+    t->p = p;
+    t->o = *o;
+    t->sampler = *sampler;
+    t->pool = rd_pool_new(o->threads);
+    t->thread = rd_alloc_array((size_t)rd_pool_threads(t->pool), sizeof *t->thread);
+    t->packs = (o->rows_per_step + o->rows_per_pack - 1) / o->rows_per_pack;
+    t->pack = rd_alloc_array((size_t)t->packs, sizeof *t->pack);
+    t->grad = rd_alloc_array((size_t)t->packs, sizeof *t->grad);
+    t->load = rd_alloc_array(loads, sizeof *t->load);
+    t->w = rd_try_alloc(p->size * sizeof *t->w);
+    if (!t->w) {
+        rd_fail(err, RD_NO_MEMORY, "the trainer: no memory for %zu weights", p->size);
+        goto fail;
+    }
+    for (int i = 0; i < t->packs; i++) {
+        t->grad[i] = rd_try_alloc(p->size * sizeof **t->grad);
+        if (t->grad[i]) continue;
+        rd_fail(err, RD_NO_MEMORY, "the trainer: no memory for %d gradients", t->packs);
+        goto fail;
+    }
+    for (int i = 0; i < rd_pool_threads(t->pool); i++) {
+        t->thread[i].load = rd_alloc_array(loads, sizeof *t->load);
+        if (rd_net_open(p, products[i], o->rows_per_pack + o->sample_rows, &t->thread[i].net, err))
+            goto fail;
+    }
+    if (rd_optimizer_open(p, &o->optimizer, t->pool, products, &t->optimizer, err)) goto fail;
+    rd_params_seed(p, t->w, o->seed);
+    t->state.random = rd_random_seed(o->seed + 1);
+    *out = t;
+    return RD_OK;
+fail:
+    rd_trainer_close(t);
+    return err->status;
+}
+
+void rd_trainer_close(rd_trainer *t)
+{
+    if (!t) return;
+    rd_optimizer_close(t->optimizer);
+    for (int i = 0; i < rd_pool_threads(t->pool); i++) {
+        rd_net_close(t->thread[i].net);
+        free(t->thread[i].load);
+    }
+    for (int i = 0; i < t->packs; i++) {
+        rd_rows_clear(&t->pack[i]);
+        free(t->grad[i]);
+    }
+    rd_pool_free(t->pool);
+    if (t->csv) fclose(t->csv);
+    free(t->thread);
+    free(t->pack);
+    free(t->grad);
+    free(t->load);
+    free(t->w);
+    free(t);
+}
+
+float *rd_trainer_weights(rd_trainer *t)
+{
+    return t->w;
+}
+
+int64_t rd_trainer_steps(const rd_trainer *t)
+{
+    return t->state.steps;
+}
+
+/* ---- one step ---- */
+
+static double share_done(const rd_trainer *t)
+{
+    double share = t->o.steps > 0 ? (double)t->state.steps / (double)t->o.steps
+                                  : t->state.elapsed_s / (60.0 * t->o.minutes);
+
+    return share < 1.0 ? share : 1.0;
+}
+
+static float rate_now(const rd_trainer *t)
+{
+    double left = 1.0 - share_done(t), lr = (double)t->o.lr;
+
+    if (t->state.steps < t->o.warm_up) lr *= (double)(t->state.steps + 1) / t->o.warm_up;
+    if (left < (double)t->o.decay_share) lr *= left / (double)t->o.decay_share;
+    return (float)lr;
+}
+
+static rd_status draw_packs(rd_trainer *t, rd_error *err)
+{
+    double weight = 0.0;
+
+    for (int i = 0; i < t->packs; i++) {
+        rd_rows *pack = &t->pack[i];
+
+        pack->n = 0;
+        while (pack->n < t->o.rows_per_pack) {
+            int before = pack->n;
+
+            if (t->sampler.sample(t->sampler.user, share_done(t), t->o.sample_rows,
+                                  &t->state.random, pack, err))
+                return err->status;
+            if (pack->n - before > t->o.sample_rows) {
+                return rd_fail(err, RD_INVALID, "a sample has %d rows, at most %d may be",
+                               pack->n - before, t->o.sample_rows);
+            }
+        }
+        for (int k = 0; k < pack->n; k++)
+            if (pack->row[k].label >= 0) weight += (double)pack->row[k].weight;
+        t->rows += pack->n;
+    }
+    t->scale = weight > 0.0 ? (float)(1.0 / weight) : 0.0f;
+    return RD_OK;
+}
+
+static void run_pack(void *user, int i, int thread)
+{
+    rd_trainer *t = user;
+    thread_state *s = &t->thread[thread];
+    const rd_rows *pack = &t->running[i];
+
+    if (s->error.status) return;
+    if (t->learning) memset(t->grad[i], 0, t->p->size * sizeof **t->grad);
+    s->error.status = rd_net_run(s->net, t->w, pack->row, pack->n, t->scale,
+                                 t->learning ? t->grad[i] : NULL, &s->stats, &s->error);
+}
+
+static void add_slice(void *user, int i, int thread)
+{
+    rd_trainer *t = user;
+    size_t at = (size_t)i * SLICE, left = t->p->size - at;
+
+    (void)thread;
+    for (int k = 1; k < t->packs; k++)
+        rd_add_scaled(t->grad[0] + at, t->grad[k] + at, 1.0f, left < SLICE ? left : SLICE);
+}
+
+/* Run packs on all threads; sums of the threads go to `stats`. */
+static rd_status run_packs(rd_trainer *t, const rd_rows *packs, int n, bool learning,
+                           rd_train_stats *stats, rd_error *err)
+{
+    size_t loads = (size_t)t->p->config.num_hidden_layers * (size_t)t->p->config.num_experts;
+    int threads = rd_pool_threads(t->pool);
+
+    for (int i = 0; i < threads; i++) {
+        thread_state *s = &t->thread[i];
+
+        s->stats = (rd_train_stats){ .load = s->load };
+        s->error = (rd_error){ 0 };
+        memset(s->load, 0, loads * sizeof *s->load);
+    }
+    t->running = packs;
+    t->learning = learning;
+    rd_pool_run(t->pool, n, run_pack, t);
+    memset(t->load, 0, loads * sizeof *t->load);
+    for (int i = 0; i < threads; i++) {
+        thread_state *s = &t->thread[i];
+
+        if (s->error.status) return rd_fail(err, s->error.status, "%s", s->error.text);
+        for (size_t k = 0; k < loads; k++) t->load[k] += s->load[k];
+        for (int k = 0; k < RD_TASKS; k++) {
+            stats->loss[k] += s->stats.loss[k];
+            stats->weight[k] += s->stats.weight[k];
+            stats->labels[k] += s->stats.labels[k];
+            stats->right[k] += s->stats.right[k];
+        }
+        stats->flops += s->stats.flops;
+    }
+    return RD_OK;
+}
+
+static rd_status step(rd_trainer *t, rd_error *err)
+{
+    t->lr = (double)rate_now(t);
+    if (draw_packs(t, err) || run_packs(t, t->pack, t->packs, true, &t->stats, err))
+        return err->status;
+    rd_pool_run(t->pool, (int)((t->p->size + SLICE - 1) / SLICE), add_slice, t);
+    if (rd_optimizer_step(t->optimizer, t->w, t->grad[0], (float)t->lr, t->load, &t->norm, err))
+        return err->status;
+    t->state.steps++;
+    return RD_OK;
+}
+
+rd_status rd_trainer_measure(rd_trainer *t, double *bits_per_byte, rd_error *err)
+{
+    rd_train_stats stats = { 0 };
+    double loss = 0.0;
+
+    t->scale = 1.0f;
+    if (run_packs(t, t->o.held_out, t->o.held_out_packs, false, &stats, err)) return err->status;
+    for (int i = 0; i < RD_TASKS; i++) loss += stats.loss[i];
+    *bits_per_byte = loss / log(2.0) / (double)t->o.held_out_bytes;
+    return RD_OK;
+}
+
+/* ---- reports ---- */
+
+static rd_status open_csv(rd_trainer *t, rd_error *err)
+{
+    char path[4096];
+
+    if (!t->o.dir || t->csv) return RD_OK;
+    snprintf(path, sizeof path, "%s/log.csv", t->o.dir);
+    t->csv = fopen(path, t->state.steps > 0 ? "a" : "w");
+    if (!t->csv) return rd_fail(err, RD_IO, "%s: %s", path, strerror(errno));
+    if (t->state.steps == 0)
+        fputs("step,elapsed_s,total,next,hole,block,edit,lr,norm,rows_per_s,gflops,bits_per_byte\n",
+              t->csv);
+    return RD_OK;
+}
+
+static void write_csv(rd_trainer *t, const rd_train_progress *p)
+{
+    if (!t->csv) return;
+    fprintf(t->csv, "%lld,%.1f,%.4f,%.4f,%.4f,%.4f,%.4f,%.3g,%.3f,%.0f,%.1f,%.4f\n",
+            (long long)p->step, p->elapsed_s, p->total, p->loss[RD_TASK_NEXT],
+            p->loss[RD_TASK_HOLE], p->loss[RD_TASK_BLOCK], p->loss[RD_TASK_EDIT], p->lr, p->norm,
+            p->rows_per_s, p->gflops, p->bits_per_byte);
+    fflush(t->csv);
+}
+
+static void report(rd_trainer *t, double bits_per_byte)
+{
+    double now = rd_now_ms(), seconds = (now - t->since_ms) / 1e3, loss = 0.0, weight = 0.0;
+    rd_train_progress p = { .step = t->state.steps,
+                            .share = share_done(t),
+                            .lr = t->lr,
+                            .norm = t->norm,
+                            .rows_per_s = t->rows / seconds,
+                            .gflops = t->stats.flops / seconds / 1e9,
+                            .elapsed_s = t->state.elapsed_s,
+                            .bits_per_byte = bits_per_byte };
+
+    for (int i = 0; i < RD_TASKS; i++) {
+        double labels = (double)t->stats.labels[i];
+
+        p.loss[i] = labels > 0 ? t->stats.loss[i] / t->stats.weight[i] : (double)NAN;
+        p.right[i] = labels > 0 ? (double)t->stats.right[i] / labels : (double)NAN;
+        loss += t->stats.loss[i];
+        weight += t->stats.weight[i];
+    }
+    p.total = weight > 0.0 ? loss / weight : (double)NAN;
+    p.left_s = p.share > 0.0 ? p.elapsed_s * (1.0 - p.share) / p.share : 0.0;
+    write_csv(t, &p);
+    if (t->o.report) t->o.report(t->o.user, &p);
+    t->stats = (rd_train_stats){ 0 };
+    t->rows = 0.0;
+    t->since_ms = now;
+}
+
+rd_status rd_trainer_run(rd_trainer *t, int64_t steps, rd_error *err)
+{
+    int64_t until = steps > 0 ? t->state.steps + steps : INT64_MAX;
+    double last = rd_now_ms(), kept = last, measured = last;
+    rd_error local;
+
+    if (!err) err = &local;
+    if (open_csv(t, err)) return err->status;
+    t->since_ms = last;
+    while (share_done(t) < 1.0 && t->state.steps < until) {
+        double bits = (double)NAN;
+
+        if (rd_cancelled(t->o.cancel)) {
+            if (t->o.dir && rd_trainer_checkpoint(t, t->o.dir, err)) return err->status;
+            return rd_fail(err, RD_CANCELLED, "training stopped after %lld steps",
+                           (long long)t->state.steps);
+        }
+        if (step(t, err)) return err->status;
+        double now = rd_now_ms();
+
+        t->state.elapsed_s += (now - last) / 1e3;
+        last = now;
+        bool over = share_done(t) >= 1.0 || t->state.steps >= until;
+        bool measure = t->o.held_out && (over || now - measured >= 1e3 * t->o.measure_s);
+
+        if (measure && rd_trainer_measure(t, &bits, err)) return err->status;
+        if (measure) measured = now;
+        if (over || measure || now - t->since_ms >= 1e3 * t->o.report_s) report(t, bits);
+        if (t->o.dir && (over || now - kept >= 1e3 * t->o.checkpoint_s)) {
+            if (rd_trainer_checkpoint(t, t->o.dir, err)) return err->status;
+            kept = now;
+        }
+    }
+    return RD_OK;
+}
+
+/* ---- checkpoints ---- */
+
+enum { ARRAYS = 3 };
+
+rd_status rd_trainer_checkpoint(rd_trainer *t, const char *dir, rd_error *err)
+{
+    static const char *const names[] = { "weights", "moment.0", "moment.1" };
+    const float *arrays[] = { t->w, rd_optimizer_moment(t->optimizer, 0),
+                              rd_optimizer_moment(t->optimizer, 1) };
+    rd_tensor tensors[ARRAYS + 1];
+    char path[4096];
+
+    for (int i = 0; i < ARRAYS; i++) {
+        tensors[i] = (rd_tensor){ .name = names[i],
+                                  .dtype = RD_F32,
+                                  .rank = 1,
+                                  .shape = { (int64_t)t->p->size },
+                                  .data = arrays[i],
+                                  .bytes = t->p->size * sizeof(float) };
+    }
+    tensors[ARRAYS] = (rd_tensor){ .name = "state",
+                                   .dtype = RD_U8,
+                                   .rank = 1,
+                                   .shape = { (int64_t)sizeof t->state },
+                                   .data = &t->state,
+                                   .bytes = sizeof t->state };
+    snprintf(path, sizeof path, "%s/checkpoint.safetensors", dir);
+    return rd_safetensors_write(path, tensors, ARRAYS + 1, NULL, err);
+}
+
+rd_status rd_trainer_resume(rd_trainer *t, const char *dir, rd_error *err)
+{
+    static const char *const names[] = { "weights", "moment.0", "moment.1" };
+    float *arrays[] = { t->w, rd_optimizer_moment(t->optimizer, 0),
+                        rd_optimizer_moment(t->optimizer, 1) };
+    const rd_tensor *found[ARRAYS + 1];
+    rd_safetensors *file = NULL;
+    char path[4096];
+
+    snprintf(path, sizeof path, "%s/checkpoint.safetensors", dir);
+    if (access(path, F_OK)) return rd_fail(err, RD_NOT_FOUND, "%s: no checkpoint", path);
+    if (rd_safetensors_open(path, &file, err)) return err->status;
+    for (int i = 0; i <= ARRAYS; i++) {
+        size_t bytes = i < ARRAYS ? t->p->size * sizeof(float) : sizeof t->state;
+        const char *name = i < ARRAYS ? names[i] : "state";
+
+        found[i] = rd_safetensors_find(file, name);
+        if (found[i] && found[i]->bytes == bytes) continue;
+        rd_safetensors_close(file);
+        return rd_fail(err, RD_INVALID, "%s: %s is %s; this run needs %zu bytes", path, name,
+                       found[i] ? "of another size" : "missing", bytes);
+    }
+    for (int i = 0; i < ARRAYS; i++) memcpy(arrays[i], found[i]->data, found[i]->bytes);
+    memcpy(&t->state, found[ARRAYS]->data, sizeof t->state);
+    rd_optimizer_set_steps(t->optimizer, t->state.steps);
+    rd_safetensors_close(file);
+    return RD_OK;
+}
+
+/* ---- the picture ---- */
+
+enum { WIDE = 800, HIGH = 400, MARGIN = 50, CURVES = 5, COLUMNS = 7 };
+
+typedef struct curve_point {
+    double minute, value[CURVES];
+} curve_point;
+
+static int read_points(FILE *in, curve_point **out)
+{
+    char line[512];
+    int n = 0;
+
+    while (fgets(line, sizeof line, in)) {
+        double cell[COLUMNS];
+        char *at = line, *end;
+        int c = 0;
+
+        for (; c < COLUMNS; c++) {
+            cell[c] = strtod(at, &end);
+            if (end == at || *end != ',') break;
+            at = end + 1;
+        }
+        if (c < COLUMNS) continue;
+        *out = rd_resize(*out, (size_t)n + 1, sizeof **out);
+        (*out)[n].minute = cell[1] / 60.0;
+        memcpy((*out)[n++].value, cell + 2, sizeof(*out)->value);
+    }
+    return n;
+}
+
+static void draw_curve(FILE *f, const curve_point *p, int n, int c, double minutes, double top,
+                       const char *name, const char *colour)
+{
+    fprintf(f, "<polyline fill='none' stroke='%s' points='", colour);
+    for (int i = 0; i < n; i++) {
+        if (!isfinite(p[i].value[c])) continue;
+        fprintf(f, "%.1f,%.1f ", MARGIN + p[i].minute / minutes * (WIDE - 2 * MARGIN),
+                HIGH - MARGIN - p[i].value[c] / top * (HIGH - 2 * MARGIN));
+    }
+    fprintf(f, "'/>\n<text x='%d' y='%d' fill='%s'>%s</text>\n", WIDE - 2 * MARGIN, MARGIN + 18 * c,
+            colour, name);
+}
+
+rd_status rd_train_plot(const char *csv, const char *svg, rd_error *err)
+{
+    static const char *const names[] = { "total", "next", "hole", "block", "edit" };
+    static const char *const colours[] = { "black", "steelblue", "crimson", "seagreen", "orange" };
+    curve_point *p = NULL;
+    FILE *in = fopen(csv, "r"), *f = NULL;
+    double minutes = 0.0, top = 0.0;
+
+    if (!in) return rd_fail(err, RD_IO, "%s: %s", csv, strerror(errno));
+    int n = read_points(in, &p);
+
+    fclose(in);
+    for (int i = 0; i < n; i++) {
+        if (p[i].minute > minutes) minutes = p[i].minute;
+        for (int c = 0; c < CURVES; c++)
+            if (p[i].value[c] > top) top = p[i].value[c];
+    }
+    if (minutes <= 0.0 || top <= 0.0) {
+        free(p);
+        return rd_fail(err, RD_INVALID, "%s: no losses to draw", csv);
+    }
+    f = fopen(svg, "w");
+    if (!f) {
+        free(p);
+        return rd_fail(err, RD_IO, "%s: %s", svg, strerror(errno));
+    }
+    fprintf(f,
+            "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %d %d' font-family='sans-serif' "
+            "font-size='13'>\n<rect width='100%%' height='100%%' fill='white'/>\n",
+            WIDE, HIGH);
+    fprintf(f, "<path d='M%d %d V%d H%d' fill='none' stroke='gray'/>\n", MARGIN, MARGIN,
+            HIGH - MARGIN, WIDE - MARGIN);
+    fprintf(f, "<text x='%d' y='%d'>%.2f nats</text>\n<text x='%d' y='%d'>%.1f min</text>\n", 5,
+            MARGIN - 5, top, WIDE - 2 * MARGIN, HIGH - MARGIN + 20, minutes);
+    for (int c = 0; c < CURVES; c++) draw_curve(f, p, n, c, minutes, top, names[c], colours[c]);
+    fputs("</svg>\n", f);
+    free(p);
+    bool bad = ferror(f);
+
+    if (fclose(f) || bad) return rd_fail(err, RD_IO, "%s: cannot be written", svg);
+    return RD_OK;
+}

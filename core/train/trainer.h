@@ -1,0 +1,81 @@
+/* trainer.h - the loop: draw samples, run packs, step, report, keep checkpoints, export.
+ *
+ * A run is a function of its options, its sampler and its seed: packs are drawn by one random state,
+ * each pack has a gradient of its own, and the gradients are added in the order of the packs. So
+ * neither the number of threads nor a stop and resume changes a bit of a run measured in steps. A
+ * run measured in minutes follows the clock instead and ends in time.
+ */
+#ifndef RD_TRAIN_TRAINER_H
+#define RD_TRAIN_TRAINER_H
+
+#include "core/base/cancel.h"
+#include "core/train/objective.h"
+#include "core/train/optimizer.h"
+
+/* Where samples come from. `sample` appends the rows of one sample, at most `most`, drawing only
+ * from `random`; progress is the share of the run that is done. */
+typedef struct rd_sampler {
+    void *user;
+    rd_status (*sample)(void *user, double progress, int most, rd_random *random, rd_rows *rows,
+                        rd_error *err);
+} rd_sampler;
+
+typedef struct rd_train_progress {
+    int64_t step;
+    double share;           /* of the run that is done */
+    double loss[RD_TASKS];  /* mean since the last report; NAN where there was none */
+    double total;           /* weighted mean of all tasks */
+    double right[RD_TASKS]; /* share of the labels that were the first choice */
+    double lr, norm;
+    double rows_per_s, gflops;
+    double elapsed_s, left_s;
+    double bits_per_byte; /* of the held-out text, when it was just measured; else NAN */
+} rd_train_progress;
+
+typedef struct rd_train_options {
+    uint64_t seed;
+    int threads;
+    int rows_per_step; /* at least so many rows a step */
+    int rows_per_pack; /* a pack is closed when it has so many */
+    int sample_rows;   /* a sample has at most so many */
+    int64_t steps;     /* length of the run; 0: by minutes */
+    double minutes;
+    float lr;
+    int warm_up;       /* steps */
+    float decay_share; /* the last part of the run, in which lr falls to 0 */
+    rd_optimizer_options optimizer;
+    const char *dir; /* log.csv, checkpoint and model go here; NULL: nothing is written */
+    double checkpoint_s, report_s, measure_s;
+    const rd_rows *held_out; /* packs of next-token rows, or NULL; borrowed */
+    int held_out_packs;
+    int64_t held_out_bytes;
+    rd_cancel *cancel; /* stops after the step under way, with a checkpoint */
+    void (*report)(void *user, const rd_train_progress *progress);
+    void *user;
+} rd_train_options;
+
+rd_train_options rd_train_defaults(void);
+
+typedef struct rd_trainer rd_trainer;
+
+/* `products` has an entry for each thread; borrowed like `p`. The weights are fresh, from the seed. */
+rd_status rd_trainer_open(const rd_params *p, const rd_train_options *o, const rd_sampler *sampler,
+                          const rd_product *products, rd_trainer **out, rd_error *err);
+void rd_trainer_close(rd_trainer *t);
+
+/* Go on from the checkpoint in `dir`. RD_NOT_FOUND when there is none. */
+rd_status rd_trainer_resume(rd_trainer *t, const char *dir, rd_error *err);
+/* Train up to the end of the run, or `steps` steps where that is above 0. RD_CANCELLED when
+ * stopped. */
+rd_status rd_trainer_run(rd_trainer *t, int64_t steps, rd_error *err);
+rd_status rd_trainer_checkpoint(rd_trainer *t, const char *dir, rd_error *err);
+/* Bits per byte of the held-out text: the chain rule from left to right. */
+rd_status rd_trainer_measure(rd_trainer *t, double *bits_per_byte, rd_error *err);
+
+float *rd_trainer_weights(rd_trainer *t); /* [p->size], borrowed */
+int64_t rd_trainer_steps(const rd_trainer *t);
+
+/* The loss curves of a log.csv as an SVG picture. */
+rd_status rd_train_plot(const char *csv, const char *svg, rd_error *err);
+
+#endif
