@@ -46,4 +46,17 @@ rd_status rd_safetensors_unchanged(const rd_safetensors *s, rd_error *err);
 rd_status rd_safetensors_write(const char *path, const rd_tensor *tensors, int n,
                                const char *const *meta, rd_error *err);
 
+/* The same piece by piece, for files larger than memory: names, types and shapes first (`data` and
+ * `bytes` of `tensors` are not read), then their bytes in any order, then finish. Closing a writer
+ * that was not finished leaves nothing behind. */
+typedef struct rd_safetensors_writer rd_safetensors_writer;
+
+rd_status rd_safetensors_create(const char *path, const rd_tensor *tensors, int n,
+                                const char *const *meta, rd_safetensors_writer **out,
+                                rd_error *err);
+rd_status rd_safetensors_put(rd_safetensors_writer *w, int i, size_t offset, const void *bytes,
+                             size_t n, rd_error *err);
+rd_status rd_safetensors_finish(rd_safetensors_writer *w, rd_error *err);
+void rd_safetensors_writer_close(rd_safetensors_writer *w);
+
 #endif

@@ -1,0 +1,600 @@
+/* safetensors.c - weight files: validate the whole header, then show tensors; write new files.
+ *
+ * Reading trusts nothing: the header's length, each shape's product and each pair of offsets are
+ * held against the file before a tensor can be seen, and the tensors of a file must fill its data
+ * to the byte. A folder's shards become one list with one hash table of names.
+ */
+#include "core/format/safetensors.h"
+
+#include "core/base/memory.h"
+#include "core/format/file.h"
+#include "core/format/json.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define HEADER_BYTES  ((size_t)100 << 20)
+#define HEADER_VALUES 2000000
+#define INDEX_BYTES   ((size_t)64 << 20)
+#define INDEX_VALUES  1000000
+#define MAX_SHARDS    4096
+#define ALIGNMENT     64 /* of the data in files that we write */
+
+struct rd_safetensors {
+    rd_map *maps;
+    int map_count;
+    rd_tensor *tensors;
+    int *shard; /* of each tensor */
+    int count, cap;
+    uint32_t *slots; /* open addressing: tensor index + 1, 0 is free */
+    size_t slot_count;
+    char **meta; /* key, value, key, value ... */
+    int meta_count;
+    rd_arena arena; /* names */
+};
+
+/* --- names --- */
+
+static uint64_t hash_name(const char *name)
+{
+    uint64_t h = 14695981039346656037u; /* FNV-1a */
+
+    for (; *name; name++) h = (h ^ (unsigned char)*name) * 1099511628211u;
+    return h ^ (h >> 32);
+}
+
+static int find_index(const rd_safetensors *s, const char *name)
+{
+    if (!s->slot_count) return -1;
+    for (size_t i = hash_name(name) & (s->slot_count - 1);; i = (i + 1) & (s->slot_count - 1)) {
+        if (!s->slots[i]) return -1;
+        int at = (int)s->slots[i] - 1;
+        if (strcmp(s->tensors[at].name, name) == 0) return at;
+    }
+}
+
+static void put_slot(rd_safetensors *s, int at)
+{
+    size_t i = hash_name(s->tensors[at].name) & (s->slot_count - 1);
+
+    while (s->slots[i]) i = (i + 1) & (s->slot_count - 1);
+    s->slots[i] = (uint32_t)at + 1;
+}
+
+static void reserve(rd_safetensors *s, int more)
+{
+    if (s->count + more <= s->cap) return;
+    s->cap = s->count + more;
+    s->tensors = rd_resize(s->tensors, (size_t)s->cap, sizeof *s->tensors);
+    s->shard = rd_resize(s->shard, (size_t)s->cap, sizeof *s->shard);
+    free(s->slots);
+    for (s->slot_count = 16; s->slot_count < 2 * (size_t)s->cap;) s->slot_count *= 2;
+    s->slots = rd_alloc_array(s->slot_count, sizeof *s->slots);
+    for (int i = 0; i < s->count; i++) put_slot(s, i);
+}
+
+/* --- the header of one file --- */
+
+static bool dtype_of(const char *name, rd_dtype *out)
+{
+    for (int t = RD_F32; t <= RD_I64; t++)
+        if (strcmp(rd_dtype_name((rd_dtype)t), name) == 0) {
+            *out = (rd_dtype)t;
+            return true;
+        }
+    return false;
+}
+
+static rd_status read_shape(const json_t *shape, const char *file, rd_tensor *t, rd_error *err)
+{
+    size_t bytes = rd_dtype_bytes(t->dtype);
+
+    if (!json_is_array(shape) || json_array_size(shape) > RD_TENSOR_RANK)
+        return rd_fail(err, RD_INVALID, "%s: %s: shape is not a list of at most %d numbers", file,
+                       t->name, RD_TENSOR_RANK);
+    t->rank = (int)json_array_size(shape);
+    for (int i = 0; i < t->rank; i++) {
+        const json_t *v = json_array_get(shape, (size_t)i);
+        if (!json_is_integer(v) || json_integer_value(v) < 0)
+            return rd_fail(err, RD_INVALID, "%s: %s: a size in its shape is not a whole number",
+                           file, t->name);
+        t->shape[i] = json_integer_value(v);
+        if (!rd_mul(bytes, (size_t)t->shape[i], &bytes))
+            return rd_fail(err, RD_INVALID, "%s: %s: its shape overflows", file, t->name);
+    }
+    t->bytes = bytes;
+    return RD_OK;
+}
+
+static rd_status read_offsets(const json_t *offsets, const char *file, const char *data,
+                              size_t data_bytes, rd_tensor *t, rd_error *err)
+{
+    const json_t *b = json_array_get(offsets, 0), *e = json_array_get(offsets, 1);
+
+    if (json_array_size(offsets) != 2 || !json_is_integer(b) || !json_is_integer(e))
+        return rd_fail(err, RD_INVALID, "%s: %s: data_offsets are not two whole numbers", file,
+                       t->name);
+    json_int_t begin = json_integer_value(b), end = json_integer_value(e);
+    if (begin < 0 || end < begin || (uint64_t)end > data_bytes)
+        return rd_fail(err, RD_INVALID,
+                       "%s: %s: data_offsets %lld to %lld are outside the data of %zu bytes", file,
+                       t->name, (long long)begin, (long long)end, data_bytes);
+    if ((size_t)(end - begin) != t->bytes)
+        return rd_fail(err, RD_INVALID, "%s: %s: its shape needs %zu bytes, data_offsets give %zu",
+                       file, t->name, t->bytes, (size_t)(end - begin));
+    t->data = data + begin;
+    return RD_OK;
+}
+
+static rd_status read_entry(const json_t *v, const char *file, const char *data, size_t data_bytes,
+                            rd_tensor *t, rd_error *err)
+{
+    const char *dtype = json_string_value(json_object_get(v, "dtype"));
+
+    if (!dtype) return rd_fail(err, RD_INVALID, "%s: %s: dtype is missing", file, t->name);
+    if (!dtype_of(dtype, &t->dtype))
+        return rd_fail(err, RD_INVALID, "%s: %s: dtype %.20s is not supported", file, t->name,
+                       dtype);
+    rd_status s = read_shape(json_object_get(v, "shape"), file, t, err);
+    if (s) return s;
+    return read_offsets(json_object_get(v, "data_offsets"), file, data, data_bytes, t, err);
+}
+
+static rd_status read_meta(rd_safetensors *s, json_t *meta, const char *file, rd_error *err)
+{
+    const char *key;
+    json_t *v;
+
+    if (!json_is_object(meta))
+        return rd_fail(err, RD_INVALID, "%s: __metadata__ is not an object", file);
+    json_object_foreach(meta, key, v)
+    {
+        if (!json_is_string(v))
+            return rd_fail(err, RD_INVALID, "%s: __metadata__: %.60s is not a string", file, key);
+        if (rd_safetensors_meta(s, key)) continue; /* the first shard's word stands */
+        s->meta = rd_resize(s->meta, 2 * (size_t)(s->meta_count + 1), sizeof *s->meta);
+        s->meta[2 * s->meta_count] = rd_arena_copy_text(&s->arena, key, strlen(key));
+        s->meta[2 * s->meta_count + 1] =
+            rd_arena_copy_text(&s->arena, json_string_value(v), json_string_length(v));
+        s->meta_count++;
+    }
+    return RD_OK;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const rd_tensor *x = *(const rd_tensor *const *)a, *y = *(const rd_tensor *const *)b;
+
+    if (x->data != y->data) return (const char *)x->data < (const char *)y->data ? -1 : 1;
+    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
+}
+
+/* The tensors from `first` on must follow each other from the data's first byte to its last. */
+static rd_status check_cover(const rd_safetensors *s, int first, const char *file, const char *data,
+                             size_t data_bytes, rd_error *err)
+{
+    int n = s->count - first;
+    const rd_tensor **order = rd_alloc_array((size_t)n, sizeof *order);
+    const char *at = data;
+    rd_status status = RD_OK;
+
+    for (int i = 0; i < n; i++) order[i] = &s->tensors[first + i];
+    qsort(order, (size_t)n, sizeof *order, by_place);
+    for (int i = 0; i < n && !status; i++) {
+        if ((const char *)order[i]->data != at)
+            status = rd_fail(err, RD_INVALID, "%s: %s: %s", file, order[i]->name,
+                             (const char *)order[i]->data < at ? "overlaps the tensor before it"
+                                                               : "a gap in the data before it");
+        at = (const char *)order[i]->data + order[i]->bytes;
+    }
+    if (!status && (size_t)(at - data) != data_bytes)
+        status = rd_fail(err, RD_INVALID, "%s: %zu bytes behind the last tensor", file,
+                         data_bytes - (size_t)(at - data));
+    free(order);
+    return status;
+}
+
+static rd_status add_entries(rd_safetensors *s, json_t *header, const char *file, const char *data,
+                             size_t data_bytes, rd_error *err)
+{
+    int first = s->count;
+    const char *key;
+    json_t *v;
+
+    reserve(s, (int)json_object_size(header)); /* at most HEADER_VALUES */
+    json_object_foreach(header, key, v)
+    {
+        rd_tensor t = { 0 };
+        rd_status status;
+
+        if (strcmp(key, "__metadata__") == 0) {
+            if ((status = read_meta(s, v, file, err))) return status;
+            continue;
+        }
+        if (find_index(s, key) >= 0)
+            return rd_fail(err, RD_INVALID, "%s: %s: stands in another shard too", file, key);
+        t.name = rd_arena_copy_text(&s->arena, key, strlen(key));
+        if ((status = read_entry(v, file, data, data_bytes, &t, err))) return status;
+        s->shard[s->count] = s->map_count;
+        s->tensors[s->count] = t;
+        put_slot(s, s->count++);
+    }
+    return check_cover(s, first, file, data, data_bytes, err);
+}
+
+static rd_status add_bytes(rd_safetensors *s, const void *bytes, size_t n, const char *file,
+                           rd_error *err)
+{
+    const unsigned char *p = bytes;
+    uint64_t header = 0;
+    json_t *json;
+
+    if (n < 8)
+        return rd_fail(err, RD_INVALID, "%s: %zu bytes are too short for a safetensors file", file,
+                       n);
+    for (int i = 7; i >= 0; i--) header = header << 8 | p[i];
+    if (header > HEADER_BYTES)
+        return rd_fail(err, RD_INVALID, "%s: a header of %llu bytes is above the limit of %zu",
+                       file, (unsigned long long)header, HEADER_BYTES);
+    if (header > n - 8)
+        return rd_fail(err, RD_INVALID, "%s: the header of %llu bytes ends behind the file", file,
+                       (unsigned long long)header);
+    const char *text = (const char *)p + 8;
+    if (header == 0 || text[0] != '{')
+        return rd_fail(err, RD_INVALID, "%s: the header does not begin with {", file);
+    rd_status status = rd_json_parse(text, (size_t)header, HEADER_VALUES, file, &json, err);
+    if (status) return status;
+    status = add_entries(s, json, file, text + header, n - 8 - (size_t)header, err);
+    json_decref(json);
+    return status;
+}
+
+/* --- files and folders --- */
+
+static rd_status add_file(rd_safetensors *s, const char *path, rd_error *err)
+{
+    rd_map map;
+    rd_status status = rd_map_open(path, &map, err);
+
+    if (status) return status;
+    s->maps = rd_resize(s->maps, (size_t)s->map_count + 1, sizeof *s->maps);
+    s->maps[s->map_count] = map;
+    status = add_bytes(s, map.data, map.bytes, path, err);
+    s->map_count++;
+    return status;
+}
+
+/* A shard is a plain file name beside the index: nothing that leads elsewhere. */
+static bool plain_name(const char *name)
+{
+    size_t n = strlen(name), tail = strlen(".safetensors");
+
+    return n > tail && n < 256 && name[0] != '.' && !strpbrk(name, "/\\") && !strstr(name, "..") &&
+           strcmp(name + n - tail, ".safetensors") == 0;
+}
+
+static rd_status list_shards(json_t *map, const char *path, const char **names, int *count,
+                             rd_error *err)
+{
+    const char *key, *last = NULL;
+    json_t *v;
+
+    json_object_foreach(map, key, v)
+    {
+        const char *name = json_string_value(v);
+        bool known = false;
+
+        if (!name || !plain_name(name))
+            return rd_fail(err, RD_INVALID, "%s: %.80s: shard \"%.60s\" is not a plain file name",
+                           path, key, name ? name : "?");
+        if (last && strcmp(last, name) == 0) continue;
+        last = name;
+        for (int i = 0; i < *count && !known; i++) known = strcmp(names[i], name) == 0;
+        if (known) continue;
+        if (*count == MAX_SHARDS)
+            return rd_fail(err, RD_INVALID, "%s: more than %d shards", path, MAX_SHARDS);
+        names[(*count)++] = name;
+    }
+    if (*count == 0) return rd_fail(err, RD_INVALID, "%s: weight_map names no tensor", path);
+    return RD_OK;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* What the index says must be true: each tensor stands in the shard it names. */
+static rd_status check_index(const rd_safetensors *s, json_t *map, const char *path,
+                             const char **names, rd_error *err)
+{
+    const char *key;
+    json_t *v;
+
+    json_object_foreach(map, key, v)
+    {
+        int at = find_index(s, key);
+        if (at < 0 || strcmp(names[s->shard[at]], json_string_value(v)) != 0)
+            return rd_fail(err, RD_INVALID, "%s: %.80s is not in shard %.60s", path, key,
+                           json_string_value(v));
+    }
+    return RD_OK;
+}
+
+static rd_status add_shards(rd_safetensors *s, const char *dir, const char *path, json_t *index,
+                            rd_error *err)
+{
+    json_t *map = json_object_get(index, "weight_map");
+    const char **names = rd_alloc_array(MAX_SHARDS, sizeof *names);
+    int count = 0;
+    rd_status status;
+
+    if (!json_is_object(map))
+        status = rd_fail(err, RD_INVALID, "%s: weight_map is missing", path);
+    else
+        status = list_shards(map, path, names, &count, err);
+    if (!status) qsort(names, (size_t)count, sizeof *names, by_text);
+    for (int i = 0; i < count && !status; i++) {
+        char *file = rd_path_join(dir, names[i]);
+        status = add_file(s, file, err);
+        free(file);
+    }
+    if (!status) status = check_index(s, map, path, names, err);
+    free(names);
+    return status;
+}
+
+/* A folder: model.safetensors, or the shards that model.safetensors.index.json names. */
+static rd_status add_folder(rd_safetensors *s, const char *dir, rd_error *err)
+{
+    char *single = rd_path_join(dir, "model.safetensors");
+    char *index = rd_path_join(dir, "model.safetensors.index.json");
+    rd_error why = { 0 };
+    json_t *json = NULL;
+    rd_status status = add_file(s, single, &why);
+
+    if (status == RD_NOT_FOUND) {
+        status = rd_json_read(index, INDEX_BYTES, INDEX_VALUES, &json, &why);
+        if (status == RD_NOT_FOUND)
+            rd_fail(&why, status, "%s: neither model.safetensors nor an index of shards", dir);
+    }
+    if (!status && json) status = add_shards(s, dir, index, json, &why);
+    if (status) rd_fail(err, status, "%s", why.text);
+    json_decref(json);
+    free(single);
+    free(index);
+    return status;
+}
+
+rd_status rd_safetensors_open(const char *path, rd_safetensors **out, rd_error *err)
+{
+    rd_safetensors *s = rd_alloc0(sizeof *s);
+    rd_status status = rd_is_folder(path) ? add_folder(s, path, err) : add_file(s, path, err);
+
+    if (status) {
+        rd_safetensors_close(s);
+        return status;
+    }
+    *out = s;
+    return RD_OK;
+}
+
+rd_status rd_safetensors_parse(const void *bytes, size_t n, const char *name, rd_safetensors **out,
+                               rd_error *err)
+{
+    rd_safetensors *s = rd_alloc0(sizeof *s);
+    rd_status status = add_bytes(s, bytes, n, name, err);
+
+    if (status) {
+        rd_safetensors_close(s);
+        return status;
+    }
+    *out = s;
+    return RD_OK;
+}
+
+void rd_safetensors_close(rd_safetensors *s)
+{
+    if (!s) return;
+    for (int i = 0; i < s->map_count; i++) rd_map_close(&s->maps[i]);
+    free(s->maps);
+    free(s->tensors);
+    free(s->shard);
+    free(s->slots);
+    free(s->meta);
+    rd_arena_clear(&s->arena);
+    free(s);
+}
+
+int rd_safetensors_count(const rd_safetensors *s)
+{
+    return s->count;
+}
+
+const rd_tensor *rd_safetensors_at(const rd_safetensors *s, int i)
+{
+    return i >= 0 && i < s->count ? &s->tensors[i] : NULL;
+}
+
+const rd_tensor *rd_safetensors_find(const rd_safetensors *s, const char *name)
+{
+    int at = find_index(s, name);
+
+    return at < 0 ? NULL : &s->tensors[at];
+}
+
+const char *rd_safetensors_meta(const rd_safetensors *s, const char *key)
+{
+    for (int i = 0; i < s->meta_count; i++)
+        if (strcmp(s->meta[2 * i], key) == 0) return s->meta[2 * i + 1];
+    return NULL;
+}
+
+rd_status rd_safetensors_unchanged(const rd_safetensors *s, rd_error *err)
+{
+    for (int i = 0; i < s->map_count; i++) {
+        rd_status status = rd_map_unchanged(&s->maps[i], err);
+        if (status) return status;
+    }
+    return RD_OK;
+}
+
+/* --- writing --- */
+
+struct rd_safetensors_writer {
+    rd_draft_file file;
+    int count;
+    uint64_t *begin; /* of each tensor, from the start of the file */
+    size_t *bytes, *written;
+    char **name;
+};
+
+/* Wide elements first, so that every tensor is aligned to its own element. */
+static int *write_order(const rd_tensor *tensors, int n)
+{
+    int *order = rd_alloc_array((size_t)n, sizeof *order), k = 0;
+
+    for (size_t width = 8; width > 0; width /= 2)
+        for (int i = 0; i < n; i++)
+            if (rd_dtype_bytes(tensors[i].dtype) == width) order[k++] = i;
+    return order;
+}
+
+static rd_status tensor_bytes(const rd_tensor *t, const char *path, size_t *out, rd_error *err)
+{
+    size_t bytes = rd_dtype_bytes(t->dtype);
+
+    if (t->rank < 0 || t->rank > RD_TENSOR_RANK)
+        return rd_fail(err, RD_INVALID, "%s: %s: rank %d", path, t->name, t->rank);
+    for (int i = 0; i < t->rank; i++)
+        if (t->shape[i] < 0 || !rd_mul(bytes, (size_t)t->shape[i], &bytes) || bytes > INT64_MAX)
+            return rd_fail(err, RD_INVALID, "%s: %s: its shape overflows", path, t->name);
+    *out = bytes;
+    return RD_OK;
+}
+
+static json_t *meta_json(const char *const *meta)
+{
+    json_t *out = json_object();
+
+    for (; meta && meta[0] && meta[1]; meta += 2)
+        json_object_set_new(out, meta[0], json_string(meta[1]));
+    return out;
+}
+
+/* Fills begin (from the start of the data), bytes and name; gives back the JSON text. */
+static rd_status lay_out(rd_safetensors_writer *w, const char *path, const rd_tensor *tensors,
+                         const char *const *meta, rd_buf *text, rd_error *err)
+{
+    json_t *top = json_object();
+    int *order = write_order(tensors, w->count);
+    size_t at = 0;
+    rd_status status = RD_OK;
+
+    if (meta && meta[0]) json_object_set_new(top, "__metadata__", meta_json(meta));
+    for (int k = 0; k < w->count && !status; k++) {
+        int i = order[k];
+        const rd_tensor *t = &tensors[i];
+        json_t *shape = json_array();
+
+        status = tensor_bytes(t, path, &w->bytes[i], err);
+        for (int d = 0; d < t->rank && !status; d++)
+            json_array_append_new(shape, json_integer(t->shape[d]));
+        w->begin[i] = at;
+        w->name[i] = rd_copy_text(t->name, strlen(t->name));
+        if (!status && (!rd_add(at, w->bytes[i], &at) || at > INT64_MAX / 2))
+            status = rd_fail(err, RD_INVALID, "%s: %s: the file overflows", path, t->name);
+        json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", rd_dtype_name(t->dtype), "shape",
+                                  shape, "data_offsets", (json_int_t)w->begin[i], (json_int_t)at);
+        if (!status && json_object_get(top, t->name))
+            status = rd_fail(err, RD_INVALID, "%s: %s: twice", path, t->name);
+        if (json_object_set_new(top, t->name, entry) && !status)
+            status = rd_fail(err, RD_INVALID, "%s: a tensor's name is not UTF-8", path);
+    }
+    char *dump = status ? NULL : json_dumps(top, JSON_COMPACT);
+    if (dump) rd_buf_text(text, dump);
+    while (!status && (text->len + 8) % ALIGNMENT) rd_buf_text(text, " ");
+    free(dump);
+    free(order);
+    json_decref(top);
+    return status;
+}
+
+rd_status rd_safetensors_create(const char *path, const rd_tensor *tensors, int n,
+                                const char *const *meta, rd_safetensors_writer **out, rd_error *err)
+{
+    rd_safetensors_writer *w = rd_alloc0(sizeof *w);
+    rd_buf text = { 0 };
+    unsigned char length[8];
+
+    w->file.fd = -1;
+    w->count = n;
+    w->begin = rd_alloc_array((size_t)n, sizeof *w->begin);
+    w->bytes = rd_alloc_array((size_t)n, sizeof *w->bytes);
+    w->written = rd_alloc_array((size_t)n, sizeof *w->written);
+    w->name = rd_alloc_array((size_t)n, sizeof *w->name);
+    rd_status s = lay_out(w, path, tensors, meta, &text, err);
+    if (!s && text.len > HEADER_BYTES)
+        s = rd_fail(err, RD_INVALID, "%s: the header is above %zu bytes", path, HEADER_BYTES);
+    if (!s) s = rd_draft_open(path, &w->file, err);
+    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)text.len >> (8 * i));
+    if (!s) s = rd_draft_write(&w->file, 0, length, 8, err);
+    if (!s) s = rd_draft_write(&w->file, 8, text.data, text.len, err);
+    for (int i = 0; i < n; i++) w->begin[i] += 8 + text.len;
+    rd_buf_clear(&text);
+    if (s) {
+        rd_safetensors_writer_close(w);
+        return s;
+    }
+    *out = w;
+    return RD_OK;
+}
+
+rd_status rd_safetensors_put(rd_safetensors_writer *w, int i, size_t offset, const void *bytes,
+                             size_t n, rd_error *err)
+{
+    if (i < 0 || i >= w->count || offset > w->bytes[i] || n > w->bytes[i] - offset)
+        return rd_fail(err, RD_INVALID, "%s: tensor %d has no room for %zu bytes at %zu",
+                       w->file.path, i, n, offset);
+    w->written[i] += n;
+    return rd_draft_write(&w->file, w->begin[i] + offset, bytes, n, err);
+}
+
+rd_status rd_safetensors_finish(rd_safetensors_writer *w, rd_error *err)
+{
+    for (int i = 0; i < w->count; i++)
+        if (w->written[i] != w->bytes[i])
+            return rd_fail(err, RD_INVALID, "%s: %s: %zu of %zu bytes written", w->file.path,
+                           w->name[i], w->written[i], w->bytes[i]);
+    return rd_draft_finish(&w->file, err);
+}
+
+void rd_safetensors_writer_close(rd_safetensors_writer *w)
+{
+    if (!w) return;
+    rd_draft_close(&w->file);
+    for (int i = 0; i < w->count; i++) free(w->name[i]);
+    free(w->name);
+    free(w->begin);
+    free(w->bytes);
+    free(w->written);
+    free(w);
+}
+
+rd_status rd_safetensors_write(const char *path, const rd_tensor *tensors, int n,
+                               const char *const *meta, rd_error *err)
+{
+    rd_safetensors_writer *w = NULL;
+    rd_status s = rd_safetensors_create(path, tensors, n, meta, &w, err);
+
+    for (int i = 0; i < n && !s; i++) {
+        if (tensors[i].bytes != w->bytes[i])
+            s = rd_fail(err, RD_INVALID, "%s: %s: its shape needs %zu bytes, it has %zu", path,
+                        tensors[i].name, w->bytes[i], tensors[i].bytes);
+        else
+            s = rd_safetensors_put(w, i, 0, tensors[i].data, tensors[i].bytes, err);
+    }
+    if (!s) s = rd_safetensors_finish(w, err);
+    rd_safetensors_writer_close(w);
+    return s;
+}

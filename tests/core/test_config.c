@@ -1,0 +1,44 @@
+/* test_config.c - configurations of the three generations, and numbers that must be refused. */
+#include "core/format/config.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+Test(config, reads_every_recorded_model)
+{
+    static const struct {
+        const char *dir;
+        int hidden, capacity;
+    } cases[] = {
+        { RD_TEST_DATA "/golden/models/m1_base", 64, 0 },
+        { RD_TEST_DATA "/golden/models/m2_sharded", 48, 0 },
+        { RD_TEST_DATA "/golden/models/m3_bf16", 64, 0 },
+        { RD_TEST_DATA "/golden/models/m4_deep", 32, 0 },
+    };
+    rd_model_config c;
+    rd_error err = { 0 };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cr_assert_eq(rd_config_read(cases[i].dir, &c, &err), RD_OK, "%s", err.text);
+        cr_expect_eq(c.hidden_size, cases[i].hidden);
+        cr_expect_eq(c.expert_capacity, cases[i].capacity);
+        cr_expect_eq(c.rotary_dim, c.head_dim / 2);
+    }
+    cr_assert_eq(rd_config_read(RD_TEST_DATA "/golden/models/m5_v22", &c, &err), RD_OK);
+    cr_expect_gt(c.expert_capacity, 0);
+    cr_expect_eq(c.delete_token_id, 266);
+    cr_expect_eq(c.split_token_id, 267);
+}
+
+Test(config, refuses_what_is_no_configuration)
+{
+    static const char *const cases[] = { "", "[]", "{}", "{\"hidden_size\": 64}", "{\"hidden_size\":" };
+    rd_model_config c;
+    rd_error err = { 0 };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cr_expect_eq(rd_config_parse(cases[i], strlen(cases[i]), "case.json", &c, &err), RD_INVALID,
+                     "accepted: %s", cases[i]);
+        cr_expect(strstr(err.text, "case.json"), "no file name in: %s", err.text);
+    }
+}

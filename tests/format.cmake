@@ -1,0 +1,2 @@
+rd_test(core/test_safetensors.c rd_format)
+rd_test(core/test_config.c rd_format)
