@@ -1,0 +1,80 @@
+/* model.h - a checkpoint on a device: weights bound and checked, buffers for a pass, storage of keys
+ * and values; and the forward pass itself.
+ *
+ * Opening reads config.json, maps the weight files, checks every tensor's name and shape, and hands
+ * each weight to the backend once. A pass runs up to `max_rows` tokens behind finished blocks. One
+ * thread at a time.
+ *
+ * Source: LLaDA2.x modeling_llada2_moe.py (2.0, 2.1: group-limited routing; 2.2: block routing).
+ */
+#ifndef RD_MODEL_H
+#define RD_MODEL_H
+
+#include "core/backend.h"
+#include "core/format/config.h"
+#include "core/format/safetensors.h"
+
+typedef struct rd_model rd_model;
+
+typedef struct rd_model_options {
+    const rd_backend *backend;
+    rd_device_options device;
+    int block_size;   /* of the KV storage and of default sight; 0: the config's */
+    int max_rows;     /* of one pass; 0: 512 */
+    int kv_blocks;    /* finished blocks that fit the storage; 0: 128 */
+} rd_model_options;
+
+/* Open the model folder DIR (HuggingFace layout; weights F32, F16, BF16 or our int8). */
+rd_status rd_model_open(const char *dir, const rd_model_options *o, rd_model **out, rd_error *err);
+/* The shape check alone: config against the tensors' names and shapes, nothing is read. */
+rd_status rd_model_check(const rd_model_config *c, const rd_safetensors *s, rd_error *err);
+void rd_model_close(rd_model *m);
+
+const rd_model_config *rd_model_config_of(const rd_model *m);
+int rd_model_block_size(const rd_model *m);
+int rd_model_max_rows(const rd_model *m);
+int rd_model_kv_blocks(const rd_model *m);
+void rd_model_describe(rd_model *m, rd_device_info *out);
+/* Identity of weights and config (a hash of the files' names, sizes, headers and config), for keys
+ * of caches. */
+uint64_t rd_model_identity(const rd_model *m);
+
+/* Host buffers that conformance asks for; any may be NULL. [layers] pointers where indexed by layer;
+ * sizes as in the comments; a layer that is dense leaves its router taps untouched. */
+typedef struct rd_taps {
+    float *embeddings;  /* [rows, hidden] */
+    float **attn_out;   /* [layers] of [rows, hidden]: after `dense`, before the residual */
+    float **mlp_out;    /* [layers] of [rows, hidden] */
+    float **layer_out;  /* [layers] of [rows, hidden] */
+    float *final_norm;  /* [rows, hidden] */
+    float **router_logits; /* [layers] of [rows, experts] */
+    int32_t **router_idx;  /* [layers] of [rows, top_k] */
+    float **router_weight; /* [layers] of [rows, top_k] */
+    float *logits;      /* [rows, vocab] */
+} rd_taps;
+
+/* One pass. Row i stands at index past_blocks * block_size + i of its sequence. */
+typedef struct rd_pass {
+    const int32_t *tokens; /* [rows] */
+    const int32_t *positions; /* [rows] for the rotary turn, or NULL: the row's index */
+    int rows;
+    const int32_t *past; /* numbers of the finished blocks before, in order */
+    int past_blocks;
+    const int32_t *keep; /* [ceil(rows / block_size)] block numbers to fill, -1: not; or NULL */
+    int sight;           /* rows see each other in groups of so many (backend.h); 0: block_size;
+                            at or above rows: all see all */
+    const rd_pick_query *query; /* NULL: no picks are made, the head is not run */
+    rd_pick *picks;             /* [query->n_rows] */
+    const rd_cancel *cancel;    /* looked at between layers */
+    const rd_taps *taps;
+} rd_pass;
+
+/* RD_INVALID for rows, tokens or block numbers out of range; RD_CANCELLED. */
+rd_status rd_forward(rd_model *m, const rd_pass *pass, rd_error *err);
+
+/* Blocks of keys and values as bytes, for the pool's export and import. */
+size_t rd_model_kv_bytes(const rd_model *m);
+rd_status rd_model_kv_read(rd_model *m, int block, void *to, rd_error *err);
+rd_status rd_model_kv_write(rd_model *m, int block, const void *from, rd_error *err);
+
+#endif
