@@ -11,6 +11,7 @@
 #include "core/format/file.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,7 +21,7 @@ typedef struct piece {
     uint32_t text; /* offset in the bytes of all pieces */
     uint16_t n;    /* bytes */
     uint16_t ids_n;
-    uint32_t ids;  /* offset in the symbols */
+    uint32_t ids; /* offset in the symbols */
     int64_t count;
 } piece;
 
@@ -64,9 +65,9 @@ struct rd_bpe {
 
 void rd_bpe_reserved(int i, char out[32])
 {
-    static const char *const names[] = { "<|endoftext|>", "<|pad|>",       "<|mask|>",
-                                         "<|delete|>",    "<|split|>",     "<|fill|>",
-                                         "<|suffix|>",    "<|prefix|>",    "<|file|>",
+    static const char *const names[] = { "<|endoftext|>",  "<|pad|>",         "<|mask|>",
+                                         "<|delete|>",     "<|split|>",       "<|fill|>",
+                                         "<|suffix|>",     "<|prefix|>",      "<|file|>",
                                          "<|lang:other|>", "<|lang:python|>", "<|lang:c|>" };
 
     if (i < (int)(sizeof names / sizeof *names))
@@ -143,20 +144,24 @@ size_t rd_bpe_piece(const char *text, size_t n)
     size_t i = s[0] == '\r' && n > 1 && s[1] == '\n';
 
     if (s[i] == '\n') {
-        for (i++; i < n && is_blank(s[i]); i++) {}
+        for (i++; i < n && is_blank(s[i]); i++) {
+        }
         return i;
     }
     i = s[0] == ' ' || s[0] == '_';
     if (i < n && is_letter(s[i])) {
-        for (; i < n && is_letter(s[i]); i++) {}
+        for (; i < n && is_letter(s[i]); i++) {
+        }
         return i;
     }
     i = s[0] == ' ';
     if (i < n && is_sign(s[i])) {
-        for (; i < n && is_sign(s[i]); i++) {}
+        for (; i < n && is_sign(s[i]); i++) {
+        }
         return i;
     }
-    for (i = 0; i < n && is_blank(s[i]); i++) {}
+    for (i = 0; i < n && is_blank(s[i]); i++) {
+    }
     return i > 0 ? i : 1;
 }
 
@@ -231,7 +236,9 @@ void rd_bpe_count(rd_bpe *b, const char *text, size_t n)
 
         for (size_t cut; len > 0; at += cut, len -= cut) {
             cut = len < PIECE_MOST ? len : PIECE_MOST;
-            b->pieces[find_piece(b, text + at, cut)].count++;
+            uint32_t found = find_piece(b, text + at, cut); /* may move the pieces */
+
+            b->pieces[found].count++;
         }
     }
 }
@@ -321,7 +328,8 @@ static heap_entry pop(rd_bpe *b)
 
 static void count_pair(rd_bpe *b, uint32_t at, int32_t left, int32_t right, int64_t by)
 {
-    pair *p = &b->pairs[find_pair(b, left, right, true)];
+    int64_t found = find_pair(b, left, right, true); /* may move the pairs */
+    pair *p = &b->pairs[found];
 
     p->count += by;
     if (by < 0 || (p->at_n > 0 && p->at[p->at_n - 1] == at)) return;
@@ -351,7 +359,9 @@ static void add_merge(rd_bpe *b, int32_t left, int32_t right)
     b->merges[b->merges_n][1] = right;
     b->merges_n++;
     b->spelled_at[b->merges_n] = (uint32_t)b->spelled.len;
-    b->pairs[find_pair(b, left, right, true)].made = id;
+    int64_t found = find_pair(b, left, right, true);
+
+    b->pairs[found].made = id;
 }
 
 /* Put the new symbol into one piece, and move the counts of the neighbours. */
@@ -483,8 +493,7 @@ static int merge_piece(rd_bpe *b, const char *s, size_t n, uint16_t *ids)
         for (int i = 0; i + 1 < m; i++) {
             int64_t p = find_pair(b, ids[i], ids[i + 1], false);
 
-            if (p >= 0 && b->pairs[p].made >= 0 && b->pairs[p].made < best)
-                best = b->pairs[p].made;
+            if (p >= 0 && b->pairs[p].made >= 0 && b->pairs[p].made < best) best = b->pairs[p].made;
         }
         if (best == INT_MAX) return m;
         int left = b->merges[best - FIRST_MERGE][0], right = b->merges[best - FIRST_MERGE][1];
@@ -519,7 +528,8 @@ void rd_bpe_encode(rd_bpe *b, const char *text, size_t n, rd_ids *out)
 
             cut = len < PIECE_MOST ? len : PIECE_MOST;
             if (b->n > 1u << 20) forget_pieces(b);
-            piece *p = &b->pieces[find_piece(b, text + at, cut)];
+            uint32_t found = find_piece(b, text + at, cut);
+            piece *p = &b->pieces[found];
 
             if (p->ids_n == 0) {
                 int m = merge_piece(b, text + at, cut, ids);

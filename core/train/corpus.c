@@ -1,0 +1,519 @@
+/* corpus.c - which files are learnt from, and the packed file that they become.
+ *
+ * A file is judged by itself first (size, encoding, signs of a generator, tables), then against the
+ * decontamination list, then against the files kept before it: when more than half of its longer
+ * lines are known already, it is a copy. Held-out packages go through the same sieve, and their lines
+ * are known before any training file is looked at, so that no copy of a test file is trained on.
+ *
+ * The packed file: a header, package names, a table of documents, 16-bit ids.
+ */
+#include "core/train/corpus.h"
+
+#include "core/base/memory.h"
+#include "core/decode/prompt.h"
+#include "core/format/file.h"
+#include "core/train/bpe.h"
+
+#include <dirent.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum {
+    FILE_LEAST = 100,
+    FILE_MOST = 1 << 20,
+    LINE_LONG = 24, /* signs without white space: what the decontamination list counts */
+    NAME_BYTES = 64,
+    DOCS_MOST = 1 << 24
+};
+
+static const char magic[8] = "RDCORP1";
+
+typedef struct head {
+    char magic[8];
+    uint32_t vocab, packages, docs, reserved;
+    uint64_t tokens;
+} head;
+
+typedef struct entry { /* of the table of documents */
+    uint64_t offset;
+    uint32_t n, bytes;
+    uint16_t language, package;
+    uint32_t held_out;
+} entry;
+
+/* ---- reading ---- */
+
+struct rd_corpus {
+    rd_map map;
+    const head *head;
+    const char *names;
+    const entry *entries;
+    const uint16_t *ids;
+};
+
+rd_status rd_corpus_open(const char *path, rd_corpus **out, rd_error *err)
+{
+    rd_corpus *c = rd_alloc0(sizeof *c);
+    size_t need;
+
+    if (rd_map_open(path, &c->map, err)) goto fail;
+    c->head = c->map.data;
+    if (c->map.bytes < sizeof(head) || memcmp(c->head->magic, magic, sizeof magic) != 0) {
+        rd_fail(err, RD_INVALID, "%s: not a packed corpus", path);
+        goto fail;
+    }
+    if (c->head->packages > UINT16_MAX || c->head->docs > DOCS_MOST ||
+        c->head->tokens > c->map.bytes || c->head->vocab > UINT16_MAX)
+        goto torn;
+    need = sizeof(head) + (size_t)c->head->packages * NAME_BYTES +
+           (size_t)c->head->docs * sizeof(entry) + (size_t)c->head->tokens * 2;
+    if (need != c->map.bytes) goto torn;
+    c->names = (const char *)(c->head + 1);
+    c->entries = (const entry *)(c->names + (size_t)c->head->packages * NAME_BYTES);
+    c->ids = (const uint16_t *)(c->entries + c->head->docs);
+    for (uint32_t i = 0; i < c->head->packages; i++)
+        if (!memchr(c->names + (size_t)i * NAME_BYTES, 0, NAME_BYTES)) goto torn;
+    for (uint32_t i = 0; i < c->head->docs; i++) {
+        const entry *e = &c->entries[i];
+
+        if (e->offset > c->head->tokens || e->n > c->head->tokens - e->offset ||
+            e->package >= c->head->packages || e->language > RD_LANGUAGE_C)
+            goto torn;
+    }
+    for (uint64_t i = 0; i < c->head->tokens; i++)
+        if (c->ids[i] >= c->head->vocab) goto torn;
+    *out = c;
+    return RD_OK;
+torn:
+    rd_fail(err, RD_INVALID, "%s: the packed corpus is torn", path);
+fail:
+    rd_corpus_close(c);
+    return err ? err->status : RD_INVALID;
+}
+
+void rd_corpus_close(rd_corpus *c)
+{
+    if (!c) return;
+    rd_map_close(&c->map);
+    free(c);
+}
+
+int rd_corpus_count(const rd_corpus *c)
+{
+    return (int)c->head->docs;
+}
+
+int rd_corpus_vocab(const rd_corpus *c)
+{
+    return (int)c->head->vocab;
+}
+
+rd_corpus_doc rd_corpus_at(const rd_corpus *c, int i)
+{
+    const entry *e = &c->entries[i];
+
+    return (rd_corpus_doc){ .ids = c->ids + e->offset,
+                            .n = (int)e->n,
+                            .language = e->language,
+                            .package = e->package,
+                            .bytes = e->bytes,
+                            .held_out = e->held_out };
+}
+
+const char *rd_corpus_package(const rd_corpus *c, int package)
+{
+    return c->names + (size_t)package * NAME_BYTES;
+}
+
+/* ---- sets of line hashes ---- */
+
+typedef struct set {
+    uint64_t *slot;
+    size_t n, cap;
+} set;
+
+static bool set_has(const set *s, uint64_t h)
+{
+    if (!s->cap) return false;
+    for (size_t i = h & (s->cap - 1); s->slot[i]; i = (i + 1) & (s->cap - 1))
+        if (s->slot[i] == h) return true;
+    return false;
+}
+
+static void set_add(set *s, uint64_t h)
+{
+    if (h == 0 || set_has(s, h)) return;
+    if (2 * s->n >= s->cap) {
+        set old = *s;
+
+        *s = (set){ .cap = old.cap ? 2 * old.cap : 1u << 16 };
+        s->slot = rd_alloc_array(s->cap, sizeof *s->slot);
+        for (size_t i = 0; i < old.cap; i++)
+            if (old.slot[i]) set_add(s, old.slot[i]);
+        free(old.slot);
+    }
+    size_t i = h & (s->cap - 1);
+
+    while (s->slot[i]) i = (i + 1) & (s->cap - 1);
+    s->slot[i] = h;
+    s->n++;
+}
+
+static rd_status read_decontam(set *out, const char *path, rd_error *err)
+{
+    rd_buf text = { 0 };
+
+    if (rd_file_read(path, 64u << 20, &text, err)) return err->status;
+    for (char *at = text.data, *end; at && *at; at = end) {
+        uint64_t h = strtoull(at, &end, 16);
+
+        if (end == at) break;
+        set_add(out, h);
+    }
+    rd_buf_clear(&text);
+    if (out->n == 0) return rd_fail(err, RD_INVALID, "%s: no digests", path);
+    return RD_OK;
+}
+
+/* ---- the sieve ---- */
+
+enum reason { KEPT, SIZE, ENCODING, GENERATED, TABLE, LISTED, COPY, REASONS };
+
+static const char *const reason_names[REASONS] = { "kept",  "size",   "encoding", "generated",
+                                                   "table", "listed", "copy" };
+
+typedef struct document {
+    char *text;
+    size_t n;
+    int language, package;
+    bool held_out;
+} document;
+
+typedef struct making {
+    const rd_corpus_options *o;
+    document *docs;
+    size_t n, cap;
+    char (*names)[NAME_BYTES];
+    int packages;
+    set listed, known;
+    int64_t files[REASONS], bytes[REASONS];
+} making;
+
+static bool valid_utf8(const unsigned char *s, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        int more = s[i] < 0x80                   ? 0
+                   : s[i] >= 0xc2 && s[i] < 0xe0 ? 1
+                   : s[i] >= 0xe0 && s[i] < 0xf0 ? 2
+                   : s[i] >= 0xf0 && s[i] < 0xf5 ? 3
+                                                 : -1;
+
+        if (more < 0 || (size_t)more >= n - i || s[i] == 0) return false;
+        for (int k = 1; k <= more; k++)
+            if ((s[i + (size_t)k] & 0xc0) != 0x80) return false;
+        i += (size_t)more + 1;
+    }
+    return true;
+}
+
+static bool looks_generated(const char *text, size_t n)
+{
+    static const char *const signs[] = { "do not edit",      "autogenerated",
+                                         "auto-generated",   "generated by",
+                                         "generated from",   "automatically generated",
+                                         "machine generated" };
+    char start[1500];
+    size_t m = n < sizeof start - 1 ? n : sizeof start - 1;
+
+    for (size_t i = 0; i < m; i++)
+        start[i] = (char)(text[i] >= 'A' && text[i] <= 'Z' ? text[i] + 32 : text[i]);
+    start[m] = 0;
+    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
+        if (strstr(start, signs[i])) return true;
+    return false;
+}
+
+/* Many digits and commas, or lines too long to be written by hand. */
+static bool looks_like_table(const char *text, size_t n)
+{
+    size_t numbers = 0, line = 0, in_long = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        numbers += (text[i] >= '0' && text[i] <= '9') || text[i] == ',';
+        line = text[i] == '\n' ? 0 : line + 1;
+        if (line == 300) in_long += 300;
+        if (line > 300) in_long++;
+    }
+    return numbers * 4 > n || in_long * 10 > n;
+}
+
+/* Hashes of the longer lines without their white space. */
+static void line_hashes(const char *text, size_t n, uint64_t **out, size_t *count)
+{
+    char *line = rd_alloc0(n + 1);
+    size_t m = 0, cap = 0;
+
+    *out = NULL;
+    *count = 0;
+    for (size_t i = 0; i <= n; i++) {
+        unsigned char c = i < n ? (unsigned char)text[i] : '\n';
+
+        if (c != '\n') {
+            if (c > ' ') line[m++] = (char)c;
+            continue;
+        }
+        size_t signs = 0;
+
+        for (size_t k = 0; k < m; k++) signs += ((unsigned char)line[k] & 0xc0) != 0x80;
+        if (signs >= LINE_LONG) {
+            if (*count == cap) *out = rd_resize(*out, cap = cap ? 2 * cap : 256, sizeof **out);
+            (*out)[(*count)++] = rd_blake2b_64(line, m);
+        }
+        m = 0;
+    }
+    free(line);
+}
+
+static enum reason judge(making *mk, const char *text, size_t n)
+{
+    uint64_t *hash;
+    size_t count, listed = 0, known = 0;
+    set different = { 0 };
+    enum reason why = KEPT;
+
+    if (n < FILE_LEAST || n > FILE_MOST) return SIZE;
+    if (!valid_utf8((const unsigned char *)text, n)) return ENCODING;
+    if (looks_generated(text, n)) return GENERATED;
+    if (looks_like_table(text, n)) return TABLE;
+    line_hashes(text, n, &hash, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (set_has(&mk->listed, hash[i])) {
+            set_add(&different, hash[i]);
+            listed++;
+        }
+        known += set_has(&mk->known, hash[i]);
+    }
+    if (different.n >= 6 || listed * 10 > count)
+        why = LISTED;
+    else if (known * 2 > count || (count == 0 && n < 400))
+        why = COPY;
+    else
+        for (size_t i = 0; i < count; i++) set_add(&mk->known, hash[i]);
+    free(different.slot);
+    free(hash);
+    return why;
+}
+
+/* The licence comment at the head of a file says nothing about code. */
+static size_t licence_bytes(const char *text, size_t n, int language)
+{
+    size_t at = 0;
+
+    if (language == RD_LANGUAGE_C) {
+        if (n < 2 || text[0] != '/' || text[1] != '*') return 0;
+        const char *end = memmem(text, n, "*/", 2);
+
+        if (!end) return 0;
+        at = (size_t)(end - text) + 2;
+    } else {
+        while (at < n && text[at] == '#') {
+            const char *end = memchr(text + at, '\n', n - at);
+
+            at = end ? (size_t)(end - text) + 1 : n;
+        }
+    }
+    if (!memmem(text, at, "opyright", 8) && !memmem(text, at, "icense", 6)) return 0;
+    while (at < n && (text[at] == '\n' || text[at] == '\r')) at++;
+    return at;
+}
+
+static void take_file(making *mk, const char *path, int language, int package, bool held_out)
+{
+    rd_buf b = { 0 };
+    rd_error err;
+
+    if (rd_file_read(path, FILE_MOST, &b, &err)) {
+        mk->files[SIZE]++;
+        return;
+    }
+    enum reason why = judge(mk, b.data ? b.data : "", b.len);
+
+    mk->files[why]++;
+    mk->bytes[why] += (int64_t)b.len;
+    if (why == KEPT) {
+        size_t skip = licence_bytes(b.data, b.len, language);
+
+        if (mk->n == mk->cap) {
+            mk->cap = mk->cap ? 2 * mk->cap : 1024;
+            mk->docs = rd_resize(mk->docs, mk->cap, sizeof *mk->docs);
+        }
+        mk->docs[mk->n++] = (document){ .text = rd_copy_text(b.data + skip, b.len - skip),
+                                        .n = b.len - skip,
+                                        .language = language,
+                                        .package = package,
+                                        .held_out = held_out };
+    }
+    rd_buf_clear(&b);
+}
+
+static bool skipped_folder(const char *name)
+{
+    static const char *const names[] = { "vendor",    "third_party", "thirdparty",   "third-party",
+                                         "external",  "deps",        "_vendor",      "extern",
+                                         "externals", "bundled",     "node_modules", "locale",
+                                         "data",      "fixtures" };
+
+    if (name[0] == '.') return true;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(name, names[i])) return true;
+    return false;
+}
+
+static int language_of_source(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+
+    if (!dot) return -1;
+    if (!strcmp(dot, ".py")) return RD_LANGUAGE_PYTHON;
+    if (!strcmp(dot, ".c") || !strcmp(dot, ".h")) return RD_LANGUAGE_C;
+    return -1;
+}
+
+static void walk(making *mk, const char *dir, int package, bool held_out, int depth)
+{
+    struct dirent **list;
+    int n = scandir(dir, &list, NULL, alphasort);
+
+    for (int i = 0; i < n; i++) {
+        char *path = rd_path_join(dir, list[i]->d_name);
+        struct stat st;
+        int language = language_of_source(list[i]->d_name);
+
+        if (!lstat(path, &st)) {
+            if (S_ISDIR(st.st_mode) && depth < 32 && !skipped_folder(list[i]->d_name))
+                walk(mk, path, package, held_out, depth + 1);
+            if (S_ISREG(st.st_mode) && language >= 0)
+                take_file(mk, path, language, package, held_out);
+        }
+        free(path);
+        free(list[i]);
+    }
+    if (n >= 0) free(list);
+}
+
+static rd_status walk_packages(making *mk, const char *dir, bool held_out, rd_error *err)
+{
+    struct dirent **list;
+    int n = scandir(dir, &list, NULL, alphasort);
+
+    if (n < 0) return rd_fail(err, RD_NOT_FOUND, "%s: cannot be read", dir);
+    for (int i = 0; i < n; i++) {
+        if (list[i]->d_name[0] != '.') {
+            char *path = rd_path_join(dir, list[i]->d_name);
+
+            mk->names = rd_resize(mk->names, (size_t)mk->packages + 1, sizeof *mk->names);
+            memset(mk->names[mk->packages], 0, NAME_BYTES);
+            snprintf(mk->names[mk->packages], NAME_BYTES, "%.*s", NAME_BYTES - 1, list[i]->d_name);
+            walk(mk, path, mk->packages, held_out, 0);
+            mk->packages++;
+            free(path);
+        }
+        free(list[i]);
+    }
+    free(list);
+    return RD_OK;
+}
+
+static void report(const making *mk, const char *format, ...)
+{
+    char line[256];
+    va_list args;
+
+    if (!mk->o->report) return;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    mk->o->report(line);
+}
+
+static rd_status pack(making *mk, rd_bpe *bpe, rd_error *err)
+{
+    rd_buf out = { 0 }, ids16 = { 0 };
+    rd_ids ids = { 0 };
+    entry *entries = rd_alloc_array(mk->n + 1, sizeof *entries);
+    head h = { .vocab = (uint32_t)rd_bpe_size(bpe),
+               .packages = (uint32_t)mk->packages,
+               .docs = (uint32_t)mk->n };
+    int64_t tokens[2][3] = { { 0 } }, bytes[2][3] = { { 0 } };
+
+    memcpy(h.magic, magic, sizeof magic);
+    for (size_t i = 0; i < mk->n; i++) {
+        const document *d = &mk->docs[i];
+
+        rd_ids_reset(&ids);
+        rd_bpe_encode(bpe, d->text, d->n, &ids);
+        entries[i] = (entry){ .offset = h.tokens,
+                              .n = (uint32_t)ids.n,
+                              .bytes = (uint32_t)d->n,
+                              .language = (uint16_t)d->language,
+                              .package = (uint16_t)d->package,
+                              .held_out = d->held_out };
+        for (int k = 0; k < ids.n; k++)
+            rd_buf_append(&ids16, &(uint16_t){ (uint16_t)ids.id[k] }, 2);
+        h.tokens += (uint64_t)ids.n;
+        tokens[d->held_out][d->language] += ids.n;
+        bytes[d->held_out][d->language] += (int64_t)d->n;
+    }
+    for (int held = 0; held < 2; held++)
+        for (int l = RD_LANGUAGE_PYTHON; l <= RD_LANGUAGE_C; l++)
+            if (tokens[held][l])
+                report(mk, "%s %s: %lld tokens, %.2f bytes a token", held ? "held out" : "train",
+                       l == RD_LANGUAGE_C ? "C" : "Python", (long long)tokens[held][l],
+                       (double)bytes[held][l] / (double)tokens[held][l]);
+    rd_buf_append(&out, &h, sizeof h);
+    if (mk->packages) rd_buf_append(&out, mk->names, (size_t)mk->packages * NAME_BYTES);
+    rd_buf_append(&out, entries, mk->n * sizeof *entries);
+    rd_buf_append(&out, ids16.data, ids16.len);
+    char *path = rd_path_join(mk->o->out, "corpus.rdc");
+    rd_status status = rd_file_write(path, out.data, out.len, err);
+
+    free(path);
+    free(entries);
+    rd_ids_clear(&ids);
+    rd_buf_clear(&ids16);
+    rd_buf_clear(&out);
+    return status;
+}
+
+rd_status rd_corpus_make(const rd_corpus_options *o, rd_error *err)
+{
+    making mk = { .o = o };
+    rd_bpe *bpe = rd_bpe_new();
+    rd_status status = RD_OK;
+
+    if (o->decontam) status = read_decontam(&mk.listed, o->decontam, err);
+    if (!status && o->held_dir) status = walk_packages(&mk, o->held_dir, true, err);
+    if (!status) status = walk_packages(&mk, o->train_dir, false, err);
+    if (!status && mk.n == 0)
+        status = rd_fail(err, RD_INVALID, "%s: no text is left", o->train_dir);
+    if (status) goto out;
+    for (int i = 0; i < REASONS; i++)
+        report(&mk, "%s: %lld files, %.1f MB", reason_names[i], (long long)mk.files[i],
+               (double)mk.bytes[i] * 1e-6);
+    for (size_t i = 0; i < mk.n; i++)
+        if (!mk.docs[i].held_out) rd_bpe_count(bpe, mk.docs[i].text, mk.docs[i].n);
+    report(&mk, "vocabulary: %d", rd_bpe_train(bpe, o->vocab));
+    status = rd_bpe_write(bpe, o->out, err);
+    if (!status) status = pack(&mk, bpe, err);
+out:
+    for (size_t i = 0; i < mk.n; i++) free(mk.docs[i].text);
+    free(mk.docs);
+    free(mk.names);
+    free(mk.listed.slot);
+    free(mk.known.slot);
+    rd_bpe_free(bpe);
+    return status;
+}
