@@ -1,0 +1,63 @@
+/* kernels.h - the arithmetic of one instruction set, on host memory, one thread's share at a time.
+ *
+ * A weight [rows, cols] lies in panels of 16 output rows, padded with zeros: float32 [panel][k][16]
+ * or bf16 [panel][k / 2][16][2]; int8 weights are bf16 integers with the row's scale applied after
+ * the sum. The plain set keeps float32 rows as they are. Keys of a block lie transposed, [d][key].
+ */
+#ifndef RD_CPU_KERNELS_H
+#define RD_CPU_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { RD_PANEL = 16, RD_QUERY_ROWS = 32 };
+
+typedef enum rd_panel_kind { RD_ROWS_F32, RD_PANELS_F32, RD_PANELS_BF16 } rd_panel_kind;
+
+struct rd_weight {
+    int rows, cols;
+    rd_panel_kind kind;
+    void *data;
+    float *scale; /* [rows padded to 16], or NULL */
+    size_t bytes;
+};
+
+/* Rows of the left factor: row r stands at x + (index ? index[r] : r) * stride elements. */
+typedef struct rd_rows_in {
+    const void
+        *x; /* float32, or bf16 where the set's `half` is true and the weight's kind is bf16 */
+    size_t stride;
+    const int *index;
+    int rows;
+} rd_rows_in;
+
+/* One head's queries (at most RD_QUERY_ROWS rows) over tiles of keys: all tiles are full but for the
+ * last, of which `last` keys count. */
+typedef struct rd_tiles {
+    const float *const *k; /* [tiles] of [head_dim][tile] */
+    const float *const *v; /* [tiles] of [tile][head_dim] */
+    int tiles, tile, last, head_dim;
+} rd_tiles;
+
+typedef struct rd_kernels {
+    const char *name;
+    bool half; /* bf16 weights want bf16 rows */
+    rd_panel_kind exact, fast;
+    /* out[r * ldo + n] for the output rows n of panels [from, to); for RD_ROWS_F32 likewise 16 rows a
+     * panel. */
+    void (*product)(float *out, size_t ldo, const rd_rows_in *x, const struct rd_weight *w,
+                    int from, int to);
+    void (*norm)(float *out, const float *x, const float *weight, int n, float eps);
+    void (*gate)(float *h, const float *up, int n); /* h = silu(h) * up */
+    /* q: [rows][stride]; out: [rows][out_stride]; scores: room for rows * tiles * tile floats */
+    void (*attend)(float *out, size_t out_stride, const float *q, size_t stride, int rows,
+                   const rd_tiles *t, float *scores);
+    /* Sum of exp(x - top) over n. */
+    float (*sum_exp)(const float *x, int n, float top);
+} rd_kernels;
+
+extern const rd_kernels rd_kernels_plain;
+extern const rd_kernels rd_kernels_avx2, rd_kernels_avx512, rd_kernels_avx512_bf16;
+
+#endif

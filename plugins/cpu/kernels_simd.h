@@ -1,0 +1,364 @@
+/* kernels_simd.h - the arithmetic in vectors of 16 floats; each instruction set compiles its own copy.
+ *
+ * The including file sets ROWS and PANELS, the size of a tile of sums that its registers hold, and
+ * HALF where it multiplies pairs of bf16. Sums run over k in order, so that the tile's size does not
+ * change a result.
+ */
+#include "plugins/cpu/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef float v16 __attribute__((vector_size(64), aligned(4)));
+typedef int32_t i16 __attribute__((vector_size(64), aligned(4)));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE v16 load(const float *p)
+{
+    v16 v;
+
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE void store(float *p, v16 v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+INLINE v16 fill(float x)
+{
+    return x - (v16){ 0 };
+}
+
+INLINE float sum_of(v16 v)
+{
+    float s = 0.0f;
+
+    for (int i = 0; i < 16; i++) s += v[i];
+    return s;
+}
+
+/* a where the mask is set, else b. */
+INLINE v16 choose(i16 mask, v16 a, v16 b)
+{
+    return (v16)(((i16)a & mask) | ((i16)b & ~mask));
+}
+
+/* exp to about 1e-7 relative: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]. */
+INLINE v16 exp16(v16 x)
+{
+    v16 low = fill(-87.0f), high = fill(88.0f);
+
+    x = choose(x < low, low, x);
+    x = choose(x > high, high, x);
+    v16 t = x * 1.44269504088896341f + 12582912.0f; /* rounds to an integer */
+    i16 n = (i16)t - 0x4b400000;
+    v16 f = t - 12582912.0f, r = x - f * 0.693359375f + f * 2.12194440e-4f;
+    v16 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    i16 power = (n + 127) << 23;
+
+    return p * (v16)power;
+}
+
+INLINE const float *row_f32(const rd_rows_in *x, int r)
+{
+    return (const float *)x->x + (size_t)(x->index ? x->index[r] : r) * x->stride;
+}
+
+INLINE const uint16_t *row_bf16(const rd_rows_in *x, int r)
+{
+    return (const uint16_t *)x->x + (size_t)(x->index ? x->index[r] : r) * x->stride;
+}
+
+/* The sums of `rows` rows by `panels` panels; rows and panels are constants where this is called. */
+INLINE void tile_f32(v16 acc[ROWS][PANELS], const rd_rows_in *x, int r, const struct rd_weight *w,
+                     int panel, int rows, int panels)
+{
+    size_t k_n = (size_t)w->cols;
+    const float *b = (const float *)w->data + (size_t)panel * k_n * RD_PANEL;
+    const float *a[ROWS];
+
+    for (int i = 0; i < rows; i++) a[i] = row_f32(x, r + i);
+    for (size_t k = 0; k < k_n; k++) {
+        v16 wk[PANELS];
+
+        for (int p = 0; p < panels; p++) wk[p] = load(b + ((size_t)p * k_n + k) * RD_PANEL);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            v16 ak = fill(a[i][k]);
+
+#pragma GCC unroll 4
+            for (int p = 0; p < panels; p++) acc[i][p] += ak * wk[p];
+        }
+    }
+}
+
+INLINE void tile_bf16(v16 acc[ROWS][PANELS], const rd_rows_in *x, int r, const struct rd_weight *w,
+                      int panel, int rows, int panels)
+{
+    size_t pairs = ((size_t)w->cols + 1) / 2;
+    const uint32_t *b = (const uint32_t *)w->data + (size_t)panel * pairs * RD_PANEL;
+
+#ifdef HALF
+    const uint16_t *a[ROWS];
+
+    for (int i = 0; i < rows; i++) a[i] = row_bf16(x, r + i);
+    for (size_t k = 0; k < pairs; k++) {
+        __m512bh wk[PANELS];
+
+        for (int p = 0; p < panels; p++)
+            wk[p] = (__m512bh)_mm512_loadu_si512(b + ((size_t)p * pairs + k) * RD_PANEL);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            int32_t two;
+
+            memcpy(&two, a[i] + 2 * k, 4);
+            __m512bh ak = (__m512bh)_mm512_set1_epi32(two);
+
+#pragma GCC unroll 4
+            for (int p = 0; p < panels; p++)
+                acc[i][p] = (v16)_mm512_dpbf16_ps((__m512)acc[i][p], ak, wk[p]);
+        }
+    }
+#else
+    const float *a[ROWS];
+
+    for (int i = 0; i < rows; i++) a[i] = row_f32(x, r + i);
+    for (size_t k = 0; k < pairs; k++) {
+        bool both = 2 * k + 1 < (size_t)w->cols;
+        v16 low[PANELS], high[PANELS];
+
+        for (int p = 0; p < panels; p++) {
+            i16 two;
+
+            memcpy(&two, b + ((size_t)p * pairs + k) * RD_PANEL, sizeof two);
+            low[p] = (v16)(two << 16);
+            high[p] = (v16)(two & (int32_t)0xffff0000);
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            v16 a0 = fill(a[i][2 * k]), a1 = fill(both ? a[i][2 * k + 1] : 0.0f);
+
+#pragma GCC unroll 4
+            for (int p = 0; p < panels; p++) acc[i][p] += a0 * low[p] + a1 * high[p];
+        }
+    }
+#endif
+}
+
+INLINE void product_tile(float *out, size_t ldo, const rd_rows_in *x, int r,
+                         const struct rd_weight *w, int panel, int rows, int panels)
+{
+    v16 acc[ROWS][PANELS];
+
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int p = 0; p < panels; p++) acc[i][p] = (v16){ 0 };
+    if (w->kind == RD_PANELS_BF16)
+        tile_bf16(acc, x, r, w, panel, rows, panels);
+    else
+        tile_f32(acc, x, r, w, panel, rows, panels);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 4
+        for (int p = 0; p < panels; p++) {
+            int n = (panel + p) * RD_PANEL, left = w->rows - n;
+            float *to = out + (size_t)(r + i) * ldo + n;
+            v16 v = acc[i][p];
+
+            if (w->scale) v *= load(w->scale + n);
+            if (left >= RD_PANEL)
+                store(to, v);
+            else
+                memcpy(to, &v, (size_t)left * sizeof *to);
+        }
+    }
+}
+
+static void product(float *out, size_t ldo, const rd_rows_in *x, const struct rd_weight *w,
+                    int from, int to)
+{
+    int panel = from;
+
+    for (; panel + PANELS <= to; panel += PANELS) {
+        int r = 0;
+
+        for (; r + ROWS <= x->rows; r += ROWS) product_tile(out, ldo, x, r, w, panel, ROWS, PANELS);
+        for (; r + 2 <= x->rows; r += 2) product_tile(out, ldo, x, r, w, panel, 2, PANELS);
+        for (; r < x->rows; r++) product_tile(out, ldo, x, r, w, panel, 1, PANELS);
+    }
+    for (; panel < to; panel++) {
+        int r = 0;
+
+        for (; r + ROWS <= x->rows; r += ROWS) product_tile(out, ldo, x, r, w, panel, ROWS, 1);
+        for (; r < x->rows; r++) product_tile(out, ldo, x, r, w, panel, 1, 1);
+    }
+}
+
+static void norm(float *out, const float *x, const float *weight, int n, float eps)
+{
+    v16 squares = { 0 };
+    float sum = 0.0f;
+    int i = 0;
+
+    for (; i + 16 <= n; i += 16) squares += load(x + i) * load(x + i);
+    for (; i < n; i++) sum += x[i] * x[i];
+    float by = 1.0f / sqrtf((sum + sum_of(squares)) / (float)n + eps);
+
+    for (i = 0; i < n; i++) out[i] = x[i] * by * weight[i];
+}
+
+static void gate(float *h, const float *up, int n)
+{
+    int i = 0;
+
+    for (; i + 16 <= n; i += 16) {
+        v16 x = load(h + i);
+
+        store(h + i, x / (exp16(-x) + 1.0f) * load(up + i));
+    }
+    for (; i < n; i++) h[i] = h[i] / (1.0f + expf(-h[i])) * up[i];
+}
+
+static float sum_exp(const float *x, int n, float top)
+{
+    v16 sums = { 0 };
+    float sum = 0.0f;
+    int i = 0;
+
+    for (; i + 16 <= n; i += 16) sums += exp16(load(x + i) - top);
+    for (; i < n; i++) sum += expf(x[i] - top);
+    return sum + sum_of(sums);
+}
+
+/* ---- attention ---- */
+
+enum { TOGETHER = 4 }; /* rows whose sums are held at once */
+
+/* s[key] = q . k for one tile: columns of 16 keys at a time, the rest one by one. */
+INLINE void score_rows(float *scores, size_t ld, const float *q, size_t stride, const float *k,
+                       int tile, int head_dim, int rows)
+{
+    int j = 0;
+
+    for (; j + 16 <= tile; j += 16) {
+        v16 acc[TOGETHER];
+
+        for (int i = 0; i < rows; i++) acc[i] = (v16){ 0 };
+        for (int d = 0; d < head_dim; d++) {
+            v16 kd = load(k + (size_t)d * (size_t)tile + j);
+
+#pragma GCC unroll 4
+            for (int i = 0; i < rows; i++) acc[i] += q[(size_t)i * stride + (size_t)d] * kd;
+        }
+        for (int i = 0; i < rows; i++) store(scores + (size_t)i * ld + j, acc[i]);
+    }
+    for (; j < tile; j++) {
+        for (int i = 0; i < rows; i++) {
+            float dot = 0.0f;
+
+            for (int d = 0; d < head_dim; d++)
+                dot += q[(size_t)i * stride + (size_t)d] * k[(size_t)d * (size_t)tile + (size_t)j];
+            scores[(size_t)i * ld + (size_t)j] = dot;
+        }
+    }
+}
+
+/* o[d] = sum of p[key] v[key][d] over all tiles. */
+INLINE void mix_rows(float *out, size_t out_stride, const float *p, size_t ld, const rd_tiles *t,
+                     int rows)
+{
+    int d = 0;
+
+    for (; d + 16 <= t->head_dim; d += 16) {
+        v16 acc[TOGETHER];
+
+        for (int i = 0; i < rows; i++) acc[i] = (v16){ 0 };
+        for (int b = 0; b < t->tiles; b++) {
+            int keys = b + 1 < t->tiles ? t->tile : t->last;
+            const float *v = t->v[b] + d, *pb = p + (size_t)b * (size_t)t->tile;
+
+            for (int j = 0; j < keys; j++) {
+                v16 vj = load(v + (size_t)j * (size_t)t->head_dim);
+
+#pragma GCC unroll 4
+                for (int i = 0; i < rows; i++) acc[i] += pb[(size_t)i * ld + (size_t)j] * vj;
+            }
+        }
+        for (int i = 0; i < rows; i++) store(out + (size_t)i * out_stride + d, acc[i]);
+    }
+    for (; d < t->head_dim; d++) {
+        for (int i = 0; i < rows; i++) {
+            float sum = 0.0f;
+
+            for (int b = 0; b < t->tiles; b++) {
+                int keys = b + 1 < t->tiles ? t->tile : t->last;
+
+                for (int j = 0; j < keys; j++)
+                    sum += p[(size_t)i * ld + (size_t)b * (size_t)t->tile + (size_t)j] *
+                           t->v[b][(size_t)j * (size_t)t->head_dim + (size_t)d];
+            }
+            out[(size_t)i * out_stride + (size_t)d] = sum;
+        }
+    }
+}
+
+static void soften(float *s, int n, float by)
+{
+    float top = -INFINITY, sum = 0.0f;
+    v16 sums = { 0 };
+    int i = 0;
+
+    for (int j = 0; j < n; j++) {
+        s[j] *= by;
+        if (s[j] > top) top = s[j];
+    }
+    for (; i + 16 <= n; i += 16) {
+        v16 e = exp16(load(s + i) - top);
+
+        sums += e;
+        store(s + i, e);
+    }
+    for (; i < n; i++) {
+        s[i] = expf(s[i] - top);
+        sum += s[i];
+    }
+    sum = 1.0f / (sum + sum_of(sums));
+    for (i = 0; i < n; i++) s[i] *= sum;
+}
+
+INLINE void attend_rows(float *out, size_t out_stride, const float *q, size_t stride,
+                        const rd_tiles *t, float *scores, int rows)
+{
+    size_t ld = (size_t)t->tiles * (size_t)t->tile;
+    int keys = (t->tiles - 1) * t->tile + t->last;
+
+    for (int b = 0; b < t->tiles; b++)
+        score_rows(scores + (size_t)b * (size_t)t->tile, ld, q, stride, t->k[b], t->tile,
+                   t->head_dim, rows);
+    for (int i = 0; i < rows; i++)
+        soften(scores + (size_t)i * ld, keys, 1.0f / sqrtf((float)t->head_dim));
+    mix_rows(out, out_stride, scores, ld, t, rows);
+}
+
+static void attend(float *out, size_t out_stride, const float *q, size_t stride, int rows,
+                   const rd_tiles *t, float *scores)
+{
+    int r = 0;
+
+    for (; r + TOGETHER <= rows; r += TOGETHER)
+        attend_rows(out + (size_t)r * out_stride, out_stride, q + (size_t)r * stride, stride, t,
+                    scores, TOGETHER);
+    for (; r < rows; r++)
+        attend_rows(out + (size_t)r * out_stride, out_stride, q + (size_t)r * stride, stride, t,
+                    scores, 1);
+}
