@@ -15,11 +15,11 @@
 typedef struct rd_kv_pool rd_kv_pool;
 
 typedef struct rd_kv_block {
-    int place;                  /* number in the model's storage */
-    uint64_t key;               /* of this block and all before it */
+    int place;                        /* number in the model's storage */
+    uint64_t key;                     /* of this block and all before it */
     const struct rd_kv_block *before; /* compared on a match; never followed after eviction */
     int32_t refs;
-    int32_t tokens[];           /* [block_size] */
+    int32_t tokens[]; /* [block_size] */
 } rd_kv_block;
 
 typedef struct rd_kv_stats {

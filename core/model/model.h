@@ -19,9 +19,9 @@ typedef struct rd_model rd_model;
 typedef struct rd_model_options {
     const rd_backend *backend;
     rd_device_options device;
-    int block_size;   /* of the KV storage and of default sight; 0: the config's */
-    int max_rows;     /* of one pass; 0: 512 */
-    int kv_blocks;    /* finished blocks that fit the storage; 0: 128 */
+    int block_size; /* of the KV storage and of default sight; 0: the config's */
+    int max_rows;   /* of one pass; 0: 512 */
+    int kv_blocks;  /* finished blocks that fit the storage; 0: 128 */
 } rd_model_options;
 
 /* Open the model folder DIR (HuggingFace layout; weights F32, F16, BF16 or our int8). */
@@ -42,20 +42,20 @@ uint64_t rd_model_identity(const rd_model *m);
 /* Host buffers that conformance asks for; any may be NULL. [layers] pointers where indexed by layer;
  * sizes as in the comments; a layer that is dense leaves its router taps untouched. */
 typedef struct rd_taps {
-    float *embeddings;  /* [rows, hidden] */
-    float **attn_out;   /* [layers] of [rows, hidden]: after `dense`, before the residual */
-    float **mlp_out;    /* [layers] of [rows, hidden] */
-    float **layer_out;  /* [layers] of [rows, hidden] */
-    float *final_norm;  /* [rows, hidden] */
+    float *embeddings;     /* [rows, hidden] */
+    float **attn_out;      /* [layers] of [rows, hidden]: after `dense`, before the residual */
+    float **mlp_out;       /* [layers] of [rows, hidden] */
+    float **layer_out;     /* [layers] of [rows, hidden] */
+    float *final_norm;     /* [rows, hidden] */
     float **router_logits; /* [layers] of [rows, experts] */
     int32_t **router_idx;  /* [layers] of [rows, top_k] */
     float **router_weight; /* [layers] of [rows, top_k] */
-    float *logits;      /* [rows, vocab] */
+    float *logits;         /* [rows, vocab] */
 } rd_taps;
 
 /* One pass. Row i stands at index past_blocks * block_size + i of its sequence. */
 typedef struct rd_pass {
-    const int32_t *tokens; /* [rows] */
+    const int32_t *tokens;    /* [rows] */
     const int32_t *positions; /* [rows] for the rotary turn, or NULL: the row's index */
     int rows;
     const int32_t *past; /* numbers of the finished blocks before, in order */

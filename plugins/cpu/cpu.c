@@ -499,7 +499,8 @@ static void product_piece(void *user, int piece, int thread)
     int from = piece * j->panels, to = from + j->panels, all = panels_of(j->w);
 
     (void)thread;
-    j->kernels->product(j->out.data, (size_t)j->out.cols, &j->x, j->w, from, to < all ? to : all);
+    j->kernels->product(j->out.data + from * RD_PANEL, (size_t)j->out.cols, &j->x, j->w, from,
+                        to < all ? to : all);
 }
 
 static rd_status cpu_linear(rd_device *d, rd_view out, rd_view x, const rd_weight *w, rd_error *err)
@@ -1057,8 +1058,7 @@ static void pick_piece(void *user, int chunk, int thread)
     int ld = PICK_PANELS * RD_PANEL;
     float *logits = j->d->logits[thread];
 
-    /* The product writes at column n of the whole vocabulary: begin so much before the scratch. */
-    j->d->kernels->product(logits - first, (size_t)ld, &j->x, j->head, from, to);
+    j->d->kernels->product(logits, (size_t)ld, &j->x, j->head, from, to);
     for (int r = 0; r < j->x.rows; r++) {
         float *row = logits + (size_t)r * (size_t)ld;
         part *p = &j->d->parts[(size_t)r * (size_t)j->chunks + (size_t)chunk];

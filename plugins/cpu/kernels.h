@@ -44,8 +44,8 @@ typedef struct rd_kernels {
     const char *name;
     bool half; /* bf16 weights want bf16 rows */
     rd_panel_kind exact, fast;
-    /* out[r * ldo + n] for the output rows n of panels [from, to); for RD_ROWS_F32 likewise 16 rows a
-     * panel. */
+    /* The output rows of panels [from, to) (16 rows each, also for RD_ROWS_F32); `out` is the place of
+     * row 0 and the first of them. */
     void (*product)(float *out, size_t ldo, const rd_rows_in *x, const struct rd_weight *w,
                     int from, int to);
     void (*norm)(float *out, const float *x, const float *weight, int n, float eps);

@@ -17,7 +17,7 @@ static void product(float *out, size_t ldo, const rd_rows_in *x, const struct rd
             float sum = 0.0f;
 
             for (int k = 0; k < w->cols; k++) sum += a[k] * b[k];
-            out[(size_t)r * ldo + (size_t)n] = sum;
+            out[(size_t)r * ldo + (size_t)(n - from * RD_PANEL)] = sum;
         }
     }
 }

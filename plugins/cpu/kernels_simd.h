@@ -155,7 +155,7 @@ INLINE void tile_bf16(v16 acc[ROWS][PANELS], const rd_rows_in *x, int r, const s
 }
 
 INLINE void product_tile(float *out, size_t ldo, const rd_rows_in *x, int r,
-                         const struct rd_weight *w, int panel, int rows, int panels)
+                         const struct rd_weight *w, int from, int panel, int rows, int panels)
 {
     v16 acc[ROWS][PANELS];
 
@@ -172,7 +172,7 @@ INLINE void product_tile(float *out, size_t ldo, const rd_rows_in *x, int r,
 #pragma GCC unroll 4
         for (int p = 0; p < panels; p++) {
             int n = (panel + p) * RD_PANEL, left = w->rows - n;
-            float *to = out + (size_t)(r + i) * ldo + n;
+            float *to = out + (size_t)(r + i) * ldo + (n - from * RD_PANEL);
             v16 v = acc[i][p];
 
             if (w->scale) v *= load(w->scale + n);
@@ -192,15 +192,17 @@ static void product(float *out, size_t ldo, const rd_rows_in *x, const struct rd
     for (; panel + PANELS <= to; panel += PANELS) {
         int r = 0;
 
-        for (; r + ROWS <= x->rows; r += ROWS) product_tile(out, ldo, x, r, w, panel, ROWS, PANELS);
-        for (; r + 2 <= x->rows; r += 2) product_tile(out, ldo, x, r, w, panel, 2, PANELS);
-        for (; r < x->rows; r++) product_tile(out, ldo, x, r, w, panel, 1, PANELS);
+        for (; r + ROWS <= x->rows; r += ROWS)
+            product_tile(out, ldo, x, r, w, from, panel, ROWS, PANELS);
+        for (; r + 2 <= x->rows; r += 2) product_tile(out, ldo, x, r, w, from, panel, 2, PANELS);
+        for (; r < x->rows; r++) product_tile(out, ldo, x, r, w, from, panel, 1, PANELS);
     }
     for (; panel < to; panel++) {
         int r = 0;
 
-        for (; r + ROWS <= x->rows; r += ROWS) product_tile(out, ldo, x, r, w, panel, ROWS, 1);
-        for (; r < x->rows; r++) product_tile(out, ldo, x, r, w, panel, 1, 1);
+        for (; r + ROWS <= x->rows; r += ROWS)
+            product_tile(out, ldo, x, r, w, from, panel, ROWS, 1);
+        for (; r < x->rows; r++) product_tile(out, ldo, x, r, w, from, panel, 1, 1);
     }
 }
 

@@ -1,0 +1,339 @@
+/* model.c - names in the file to weights on the device; every shape is checked before one is read. */
+#include "core/model/model.h"
+
+#include "core/base/memory.h"
+#include "core/model/layers.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_ROWS = 512, KV_BLOCKS = 128 };
+
+/* ---- binding ---- */
+
+typedef struct binding {
+    const rd_model_config *c;
+    const rd_safetensors *s;
+    rd_model *m; /* NULL: shapes are checked, nothing is taken */
+    rd_error *err;
+} binding;
+
+static void shape_text(const rd_tensor *t, char *out, size_t n)
+{
+    size_t at = (size_t)snprintf(out, n, "[");
+
+    for (int i = 0; i < t->rank && at < n; i++)
+        at += (size_t)snprintf(out + at, n - at, "%s%lld", i ? ", " : "", (long long)t->shape[i]);
+    if (at < n) snprintf(out + at, n - at, "]");
+}
+
+static bool has_shape(const rd_tensor *t, int rows, int cols)
+{
+    if (rows == 1 && t->rank == 1) return t->shape[0] == cols;
+    return t->rank == 2 && t->shape[0] == rows && t->shape[1] == cols;
+}
+
+/* The tensor `name` as a matrix; float types, or int8 with the scales beside it. */
+static rd_status find_matrix(const binding *b, const char *name, int rows, int cols, rd_matrix *out)
+{
+    char other[128], shape[64];
+    const rd_tensor *t = rd_safetensors_find(b->s, name), *scale = NULL;
+
+    if (!t) {
+        snprintf(other, sizeof other, "%s.q", name);
+        t = rd_safetensors_find(b->s, other);
+        snprintf(other, sizeof other, "%s.s", name);
+        scale = rd_safetensors_find(b->s, other);
+        if (t && (!scale || scale->dtype != RD_F32 || scale->rank != 1 || scale->shape[0] != rows))
+            return rd_fail(b->err, RD_INVALID, "%s.s: missing, or not F32 [%d]", name, rows);
+        if (t && t->dtype != RD_I8)
+            return rd_fail(b->err, RD_INVALID, "%s.q is %s, expected I8", name,
+                           rd_dtype_name(t->dtype));
+    }
+    if (!t) return rd_fail(b->err, RD_NOT_FOUND, "the weight %s is missing", name);
+    if (!scale && t->dtype != RD_F32 && t->dtype != RD_F16 && t->dtype != RD_BF16)
+        return rd_fail(b->err, RD_INVALID, "%s is %s, expected F32, F16, BF16 or our int8", name,
+                       rd_dtype_name(t->dtype));
+    if (!has_shape(t, rows, cols)) {
+        shape_text(t, shape, sizeof shape);
+        if (rows == 1)
+            return rd_fail(b->err, RD_INVALID, "%s is %s, expected [%d]", name, shape, cols);
+        return rd_fail(b->err, RD_INVALID, "%s is %s, expected [%d, %d]", name, shape, rows, cols);
+    }
+    *out = (rd_matrix){ t->data, t->dtype, rows, cols, scale ? scale->data : NULL };
+    return RD_OK;
+}
+
+static rd_status bind(const binding *b, bool exact, int rows, int cols, rd_weight **out,
+                      const char *format, ...)
+{
+    char name[112];
+    va_list args;
+    rd_matrix m;
+    rd_error inner = { 0 };
+
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    if (find_matrix(b, name, rows, cols, &m)) return b->err ? b->err->status : RD_INVALID;
+    if (!b->m) return RD_OK;
+    float *aligned = NULL;
+
+    if (m.scale && (uintptr_t)m.scale % sizeof(float)) { /* a file may place them anywhere */
+        aligned = rd_alloc_array((size_t)rows, sizeof *aligned);
+        memcpy(aligned, m.scale, (size_t)rows * sizeof *aligned);
+        m.scale = aligned;
+    }
+    rd_status status = b->m->backend->take(b->m->device, &m, exact, out, &inner);
+
+    free(aligned);
+    if (status) return rd_fail(b->err, status, "%s: %s", name, inner.text);
+    return RD_OK;
+}
+
+static rd_status bind_mlp(const binding *b, rd_mlp *out, int width, int l, const char *which)
+{
+    int hidden = b->c->hidden_size;
+
+    return bind(b, false, width, hidden, (rd_weight **)&out->gate,
+                "model.layers.%d.mlp.%sgate_proj.weight", l, which) ||
+                   bind(b, false, width, hidden, (rd_weight **)&out->up,
+                        "model.layers.%d.mlp.%sup_proj.weight", l, which) ||
+                   bind(b, false, hidden, width, (rd_weight **)&out->down,
+                        "model.layers.%d.mlp.%sdown_proj.weight", l, which)
+               ? RD_INVALID
+               : RD_OK;
+}
+
+static rd_status bind_layer(const binding *b, rd_layer *y, int l)
+{
+    const rd_model_config *c = b->c;
+    int hidden = c->hidden_size, dim = c->head_dim, heads = c->num_attention_heads;
+    char which[32];
+
+    if (bind(b, true, 1, hidden, &y->norm1, "model.layers.%d.input_layernorm.weight", l) ||
+        bind(b, true, 1, hidden, &y->norm2, "model.layers.%d.post_attention_layernorm.weight", l) ||
+        bind(b, false, (heads + 2 * c->num_key_value_heads) * dim, hidden, &y->qkv,
+             "model.layers.%d.attention.query_key_value.weight", l) ||
+        bind(b, true, 1, dim, &y->q_norm, "model.layers.%d.attention.query_layernorm.weight", l) ||
+        bind(b, true, 1, dim, &y->k_norm, "model.layers.%d.attention.key_layernorm.weight", l) ||
+        bind(b, false, hidden, heads * dim, &y->dense, "model.layers.%d.attention.dense.weight", l))
+        return RD_INVALID;
+    if (l < c->first_k_dense_replace) return bind_mlp(b, &y->mlp, c->intermediate_size, l, "");
+    if (bind(b, true, c->num_experts, hidden, &y->router, "model.layers.%d.mlp.gate.weight", l) ||
+        bind(b, true, 1, c->num_experts, &y->bias, "model.layers.%d.mlp.gate.expert_bias", l))
+        return RD_INVALID;
+    if (c->num_shared_experts > 0 &&
+        bind_mlp(b, &y->shared, c->num_shared_experts * c->moe_intermediate_size, l,
+                 "shared_experts."))
+        return RD_INVALID;
+    if (b->m) y->experts = rd_alloc_array((size_t)c->num_experts, sizeof *y->experts);
+    for (int e = 0; e < c->num_experts; e++) {
+        rd_mlp unused = { 0 };
+
+        snprintf(which, sizeof which, "experts.%d.", e);
+        if (bind_mlp(b, b->m ? &y->experts[e] : &unused, c->moe_intermediate_size, l, which))
+            return RD_INVALID;
+    }
+    return RD_OK;
+}
+
+static rd_status bind_all(const binding *b)
+{
+    const rd_model_config *c = b->c;
+    rd_weight *none = NULL;
+
+    if (bind(b, false, c->vocab_size, c->hidden_size, b->m ? &b->m->table : &none,
+             "model.word_embeddings.weight") ||
+        bind(b, true, 1, c->hidden_size, b->m ? &b->m->norm : &none, "model.norm.weight"))
+        return RD_INVALID;
+    if (!c->tie_word_embeddings &&
+        bind(b, false, c->vocab_size, c->hidden_size, b->m ? &b->m->head : &none, "lm_head.weight"))
+        return RD_INVALID;
+    for (int l = 0; l < c->num_hidden_layers; l++) {
+        rd_layer unused = { 0 };
+
+        if (bind_layer(b, b->m ? &b->m->layer[l] : &unused, l)) return RD_INVALID;
+    }
+    return RD_OK;
+}
+
+rd_status rd_model_check(const rd_model_config *c, const rd_safetensors *s, rd_error *err)
+{
+    rd_error local = { 0 };
+    binding b = { c, s, NULL, err ? err : &local };
+
+    return bind_all(&b) ? b.err->status : RD_OK;
+}
+
+/* ---- open and close ---- */
+
+static uint64_t mix(uint64_t h, const void *bytes, size_t n)
+{
+    const unsigned char *s = bytes;
+
+    for (size_t i = 0; i < n; i++) h = (h ^ s[i]) * 0x100000001b3u;
+    return h ^ (h >> 31);
+}
+
+/* Names, shapes, and of every tensor the first and last bytes and a sample between. */
+static uint64_t identity_of(const rd_model_config *c, const rd_safetensors *s)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    char text[256];
+
+    snprintf(text, sizeof text, "%d %d %d %d %d %g %g %g", c->vocab_size, c->hidden_size,
+             c->num_hidden_layers, c->num_experts_per_tok, c->expert_capacity, c->rope_theta,
+             c->rms_norm_eps, c->routed_scaling_factor);
+    h = mix(h, text, strlen(text));
+    for (int i = 0; i < rd_safetensors_count(s); i++) {
+        const rd_tensor *t = rd_safetensors_at(s, i);
+        size_t piece = 64, step = t->bytes / 64 > piece ? t->bytes / 64 : piece;
+
+        h = mix(h, t->name, strlen(t->name));
+        h = mix(h, t->shape, (size_t)t->rank * sizeof *t->shape);
+        for (size_t at = 0; at < t->bytes; at += step)
+            h = mix(h, (const char *)t->data + at, t->bytes - at < piece ? t->bytes - at : piece);
+    }
+    return h;
+}
+
+static rd_status make_room(rd_model *m, rd_error *err)
+{
+    const rd_model_config *c = &m->config;
+    const rd_backend *be = m->backend;
+    int wide = (c->num_attention_heads + 2 * c->num_key_value_heads) * c->head_dim;
+    rd_kv_shape kv = { c->num_hidden_layers, c->num_key_value_heads, c->head_dim, m->block_size,
+                       m->kv_blocks };
+
+    m->chosen = rd_alloc_array((size_t)m->max_rows, sizeof *m->chosen);
+    return be->alloc(m->device, m->max_rows, c->hidden_size, &m->x, err) ||
+                   be->alloc(m->device, m->max_rows, c->hidden_size, &m->normed, err) ||
+                   be->alloc(m->device, m->max_rows, c->hidden_size, &m->y, err) ||
+                   be->alloc(m->device, m->max_rows, wide, &m->qkv, err) ||
+                   be->alloc(m->device, m->max_rows, c->num_attention_heads * c->head_dim,
+                             &m->mixed, err) ||
+                   be->kv_open(m->device, &kv, &m->kv, err)
+               ? RD_INVALID
+               : RD_OK;
+}
+
+rd_status rd_model_open(const char *dir, const rd_model_options *o, rd_model **out, rd_error *err)
+{
+    rd_model *m = rd_alloc0(sizeof *m);
+    rd_safetensors *file = NULL;
+    rd_error local = { 0 };
+
+    if (!err) err = &local;
+    m->backend = o->backend;
+    m->max_rows = o->max_rows > 0 ? o->max_rows : MAX_ROWS;
+    m->kv_blocks = o->kv_blocks > 0 ? o->kv_blocks : KV_BLOCKS;
+    if (rd_config_read(dir, &m->config, err)) goto fail;
+    m->block_size = o->block_size > 0 ? o->block_size : m->config.block_size;
+    if (m->block_size > m->max_rows) m->max_rows = m->block_size;
+    if (rd_safetensors_open(dir, &file, err)) goto fail;
+    if (rd_model_check(&m->config, file, err)) goto fail; /* all shapes, before anything is made */
+    if (m->backend->open(&o->device, &m->device, err)) goto fail;
+    m->layer = rd_alloc_array((size_t)m->config.num_hidden_layers, sizeof *m->layer);
+    binding b = { &m->config, file, m, err };
+
+    if (bind_all(&b) || make_room(m, err)) goto fail;
+    m->identity = identity_of(&m->config, file);
+    if (rd_safetensors_unchanged(file, err)) goto fail;
+    rd_safetensors_close(file);
+    *out = m;
+    return RD_OK;
+fail:
+    rd_safetensors_close(file);
+    rd_model_close(m);
+    return err->status;
+}
+
+static void drop(rd_model *m, const rd_weight *w)
+{
+    if (w) m->backend->drop(m->device, (rd_weight *)w);
+}
+
+static void drop_mlp(rd_model *m, const rd_mlp *p)
+{
+    drop(m, p->gate);
+    drop(m, p->up);
+    drop(m, p->down);
+}
+
+void rd_model_close(rd_model *m)
+{
+    if (!m) return;
+    for (int l = 0; m->layer && l < m->config.num_hidden_layers; l++) {
+        rd_layer *y = &m->layer[l];
+        rd_weight *all[] = { y->norm1, y->qkv,   y->q_norm, y->k_norm,
+                             y->dense, y->norm2, y->router, y->bias };
+
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++) drop(m, all[i]);
+        drop_mlp(m, &y->mlp);
+        drop_mlp(m, &y->shared);
+        for (int e = 0; y->experts && e < m->config.num_experts; e++) drop_mlp(m, &y->experts[e]);
+        free(y->experts);
+    }
+    if (m->device) {
+        rd_view *views[] = { &m->x, &m->normed, &m->y, &m->qkv, &m->mixed };
+
+        drop(m, m->table);
+        drop(m, m->norm);
+        drop(m, m->head);
+        for (size_t i = 0; i < sizeof views / sizeof *views; i++)
+            m->backend->release(m->device, views[i]);
+        m->backend->kv_close(m->device, m->kv);
+        m->backend->close(m->device);
+    }
+    free(m->layer);
+    free(m->chosen);
+    free(m);
+}
+
+const rd_model_config *rd_model_config_of(const rd_model *m)
+{
+    return &m->config;
+}
+
+int rd_model_block_size(const rd_model *m)
+{
+    return m->block_size;
+}
+
+int rd_model_max_rows(const rd_model *m)
+{
+    return m->max_rows;
+}
+
+int rd_model_kv_blocks(const rd_model *m)
+{
+    return m->kv_blocks;
+}
+
+void rd_model_describe(rd_model *m, rd_device_info *out)
+{
+    m->backend->describe(m->device, out);
+}
+
+uint64_t rd_model_identity(const rd_model *m)
+{
+    return m->identity;
+}
+
+size_t rd_model_kv_bytes(const rd_model *m)
+{
+    return m->backend->kv_block_bytes(m->device, m->kv);
+}
+
+rd_status rd_model_kv_read(rd_model *m, int block, void *to, rd_error *err)
+{
+    return m->backend->kv_read(m->device, m->kv, block, to, err);
+}
+
+rd_status rd_model_kv_write(rd_model *m, int block, const void *from, rd_error *err)
+{
+    return m->backend->kv_write(m->device, m->kv, block, from, err);
+}
