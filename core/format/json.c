@@ -31,7 +31,7 @@ rd_status rd_json_parse(const char *text, size_t n, size_t max_values, const cha
     if (n == 0) return rd_fail(err, RD_INVALID, "%s: empty", name);
     if (count_values(text, n) > max_values)
         return rd_fail(err, RD_INVALID, "%s: more than %zu JSON values", name, max_values);
-    json_t *json = json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
+    json_t *json = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
     if (!json)
         return rd_fail(err, RD_INVALID, "%s: line %d, column %d: %s", name, where.line,
                        where.column, where.text);
