@@ -24,24 +24,24 @@
 
 typedef struct rd_device rd_device; /* one open device; each backend's own */
 typedef struct rd_weight rd_weight; /* one weight in the backend's own layout */
-typedef struct rd_kv rd_kv;         /* the device's storage of keys and values, in numbered blocks */
+typedef struct rd_kv rd_kv; /* the device's storage of keys and values, in numbered blocks */
 
 /* RD_EXACT keeps activations float32 (conformance, tests). RD_FAST may round activations to bf16
  * where the hardware multiplies that faster. */
 typedef enum rd_precision { RD_EXACT, RD_FAST } rd_precision;
 
 typedef struct rd_device_options {
-    int threads;            /* 0: as many as the machine has cores */
-    const char *isa;        /* NULL: the best; "plain", "avx2", "avx512" force a path */
+    int threads;     /* 0: as many as the machine has cores */
+    const char *isa; /* NULL: the best; "plain", "avx2", "avx512" force a path */
     rd_precision precision;
-    size_t memory_limit;    /* bytes; 0: none */
+    size_t memory_limit; /* bytes; 0: none */
     void (*log)(rd_log_level level, const char *format, ...);
 } rd_device_options;
 
 typedef struct rd_device_info {
     const char *isa; /* the path in use, with what it multiplies in: "avx512-bf16" */
     int threads;
-    size_t bytes;    /* held by this device now */
+    size_t bytes; /* held by this device now */
 } rd_device_info;
 
 /* A matrix as it stands in a file: rows x cols row-major, any alignment. `scale` (one float a row)
@@ -77,10 +77,11 @@ typedef struct rd_attention {
     const int32_t *positions; /* [rows], host */
     const int32_t *past;      /* numbers of finished, full blocks in order, host */
     int past_blocks;
-    const int32_t *keep;      /* [ceil(rows / block_size)], host, or NULL: nothing is kept */
+    const int32_t *keep; /* [ceil(rows / block_size)], host, or NULL: nothing is kept */
     int sight;
     rd_kv *kv;
     const rd_weight *q_norm, *k_norm;
+    int visible; /* rows from here on are seen by nobody; 0: all are seen */
 } rd_attention;
 
 typedef struct rd_mlp {
@@ -111,7 +112,7 @@ typedef struct rd_pick {
     int32_t token;
     float prob;
     float watched_prob;
-    int32_t second;   /* the next best token; -1 when there is none */
+    int32_t second; /* the next best token; -1 when there is none */
     float second_prob;
 } rd_pick;
 

@@ -124,7 +124,8 @@ rd_status rd_forward(rd_model *m, const rd_pass *p, rd_error *err)
                        .past_blocks = p->past_blocks,
                        .keep = p->keep,
                        .sight = p->sight > 0 ? p->sight : m->block_size,
-                       .kv = m->kv };
+                       .kv = m->kv,
+                       .visible = p->visible };
 
     if (be->begin(m->device, p->rows, err)) return err->status;
     if (be->embed(m->device, x, m->table, p->tokens, err)) goto fail;

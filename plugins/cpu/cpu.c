@@ -592,6 +592,7 @@ static void attend_piece(void *user, int i, int thread)
     int seen = a->sight < a->rows ? (start / a->sight + 1) * a->sight : a->rows;
 
     if (seen > a->rows) seen = a->rows;
+    if (a->visible > 0 && seen > a->visible) seen = a->visible;
     int own = (seen + j->tile - 1) / j->tile, kv_head = head / (a->heads / a->kv_heads);
     size_t lists = (size_t)(a->past_blocks + j->own_tiles) * (size_t)kv_head;
     rd_tiles t = { .k = j->d->tile_k + lists,

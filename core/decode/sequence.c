@@ -1,0 +1,106 @@
+/* sequence.c - the finished blocks of one run: matched in the pool, or computed many at a time. */
+#include "core/base/memory.h"
+#include "core/decode/decoder.h"
+
+#include <stdlib.h>
+
+static void grow(rd_sequence *s)
+{
+    if (s->n < s->cap) return;
+    s->cap = s->cap ? 2 * s->cap : 64;
+    s->blocks = rd_resize(s->blocks, (size_t)s->cap, sizeof *s->blocks);
+    s->places = rd_resize(s->places, (size_t)s->cap, sizeof *s->places);
+}
+
+void rd_sequence_accept(rd_sequence *s, rd_kv_block *b)
+{
+    grow(s);
+    b = rd_kv_publish(s->pool, b);
+    s->blocks[s->n] = b;
+    s->places[s->n++] = b->place;
+}
+
+rd_status rd_sequence_offer(rd_sequence *s, const int32_t *tokens, rd_kv_block **out, rd_error *err)
+{
+    return rd_kv_take(s->pool, s->n > 0 ? s->blocks[s->n - 1] : NULL, tokens, out, err);
+}
+
+void rd_sequence_clear(rd_sequence *s)
+{
+    for (int i = s->n - 1; i >= 0; i--) rd_kv_unref(s->pool, s->blocks[i]);
+    free(s->blocks);
+    free(s->places);
+    s->blocks = NULL;
+    s->places = NULL;
+    s->n = s->cap = 0;
+}
+
+/* Blocks from the start that the pool has already. */
+static void match(rd_sequence *s, const int32_t *tokens, int n)
+{
+    int block = rd_model_block_size(s->model), have = n / block;
+    rd_kv_block **found = rd_alloc_array((size_t)have + 1, sizeof *found);
+
+    have = rd_kv_match(s->pool, tokens, n, found);
+    for (int i = 0; i < have; i++) {
+        grow(s);
+        s->blocks[s->n] = found[i];
+        s->places[s->n++] = found[i]->place;
+    }
+    free(found);
+}
+
+/* One pass over up to max_rows tokens whose keys and values are kept. */
+static rd_status compute(rd_sequence *s, const int32_t *tokens, int n, const rd_cancel *cancel,
+                         rd_error *err)
+{
+    int block = rd_model_block_size(s->model), blocks = n / block, from = s->n;
+    rd_kv_block **made = rd_alloc_array((size_t)blocks, sizeof *made);
+    int32_t *keep = rd_alloc_array((size_t)blocks, sizeof *keep);
+    rd_status status = RD_OK;
+    int got = 0;
+
+    for (; got < blocks && !status; got++) {
+        const rd_kv_block *before = got > 0 ? made[got - 1] : from > 0 ? s->blocks[from - 1] : NULL;
+
+        status = rd_kv_take(s->pool, before, tokens + got * block, &made[got], err);
+        if (status) break;
+        keep[got] = made[got]->place;
+    }
+    rd_pass pass = { .tokens = tokens,
+                     .rows = n,
+                     .past = s->places,
+                     .past_blocks = from,
+                     .keep = keep,
+                     .cancel = cancel };
+
+    if (!status) status = rd_forward(s->model, &pass, err);
+    for (int i = 0; i < got; i++) {
+        if (status)
+            rd_kv_unref(s->pool, made[i]);
+        else
+            rd_sequence_accept(s, made[i]);
+    }
+    if (!status) s->prefilled += n;
+    free(made);
+    free(keep);
+    return status;
+}
+
+rd_status rd_sequence_extend(rd_sequence *s, const int32_t *tokens, int n, const rd_cancel *cancel,
+                             rd_error *err)
+{
+    int block = rd_model_block_size(s->model), chunk = rd_model_max_rows(s->model) / block * block;
+    int whole = n / block * block, at = 0;
+
+    if (s->n == 0) {
+        match(s, tokens, whole);
+        at = s->n * block;
+    }
+    for (; at < whole; at += chunk) {
+        int rows = whole - at < chunk ? whole - at : chunk;
+
+        if (compute(s, tokens + at, rows, cancel, err)) return err ? err->status : RD_INVALID;
+    }
+    return RD_OK;
+}
