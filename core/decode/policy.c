@@ -73,10 +73,7 @@ bool rd_policy_over(const rd_policy *p, const rd_block *b, rd_policy_state *s)
     if (s->step >= (p->max_passes > 0 ? p->max_passes : PASSES_MOST)) return true;
     switch (p->kind) {
     case RD_POLICY_20: return masks == 0 || s->step >= p->steps;
-    case RD_POLICY_DIFFUSERS:
-        if (masks > 0) return s->step >= p->steps;
-        if (p->edit_threshold <= 0.0f) return true;
-        return ++s->post > p->max_post_steps;
+    case RD_POLICY_DIFFUSERS: return false; /* decides after each pass */
     case RD_POLICY_21:
         if (masks == 0) s->post++;
         return s->post > p->max_post_steps;
@@ -257,7 +254,10 @@ void rd_policy_apply(const rd_policy *p, rd_policy_state *s, rd_block *b, const 
         if (masks)
             out->filled = fills(p, b, picks, quota(b->size, p->steps, clamped), &out->fallback);
         if (p->edit_threshold > 0.0f) out->edited = rewrites(p, b, picks);
-        out->over = !masks && !out->edited;
+        if (masks)
+            out->over = s->step + 1 >= p->steps;
+        else
+            out->over = !out->edited || ++s->post > p->max_post_steps;
         break;
     case RD_POLICY_21:
         if (masks) out->filled = fills(p, b, picks, p->num_to_transfer, &out->fallback);

@@ -2,6 +2,7 @@
 #include "core/format/record.h"
 
 #include "core/base/memory.h"
+#include "core/format/file.h"
 #include "core/format/json.h"
 #include "core/format/tokenizer.h"
 
@@ -22,21 +23,53 @@ static rd_status keep(json_t *top, rd_record **out)
     return RD_OK;
 }
 
-rd_status rd_record_read(const char *path, rd_record **out, rd_error *err)
+/* Some writers spell numbers that JSON has not: outside of strings, Infinity becomes a very large number
+ * and NaN null. */
+static void spell_numbers(const char *text, size_t n, rd_buf *out)
 {
-    json_t *top;
-    rd_status s = rd_json_read(path, RECORD_BYTES, RECORD_VALUES, &top, err);
+    size_t from = 0;
+    bool inside = false;
 
-    return s ? s : keep(top, out);
+    for (size_t i = 0; i < n; i++) {
+        if (text[i] == '\\' && inside)
+            i++;
+        else if (text[i] == '"')
+            inside = !inside;
+        size_t len = inside || i >= n                                 ? 0
+                     : n - i >= 8 && !memcmp(text + i, "Infinity", 8) ? 8
+                     : n - i >= 3 && !memcmp(text + i, "NaN", 3)      ? 3
+                                                                      : 0;
+
+        if (len == 0) continue;
+        rd_buf_append(out, text + from, i - from);
+        rd_buf_text(out, len == 8 ? "1e308" : "null");
+        i += len - 1;
+        from = i + 1;
+    }
+    rd_buf_append(out, text + from, n - from);
 }
 
 rd_status rd_record_parse(const char *text, size_t n, const char *name, rd_record **out,
                           rd_error *err)
 {
+    rd_buf clean = { 0 };
     json_t *top;
-    rd_status s = rd_json_parse(text, n, RECORD_VALUES, name, &top, err);
 
+    spell_numbers(text, n, &clean);
+    rd_status s = rd_json_parse(clean.data, clean.len, RECORD_VALUES, name, &top, err);
+
+    rd_buf_clear(&clean);
     return s ? s : keep(top, out);
+}
+
+rd_status rd_record_read(const char *path, rd_record **out, rd_error *err)
+{
+    rd_buf text = { 0 };
+    rd_status s = rd_file_read(path, RECORD_BYTES, &text, err);
+
+    if (!s) s = rd_record_parse(text.data ? text.data : "", text.len, path, out, err);
+    rd_buf_clear(&text);
+    return s;
 }
 
 void rd_record_free(rd_record *r)
