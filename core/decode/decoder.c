@@ -172,23 +172,23 @@ static int first_stop(const rd_decoder *d, int from, int end)
     return -1;
 }
 
-/* 2.0 with early stop: as soon as a stop token is written and nothing before it is masked. The reference
- * looks for it in the prompt too. */
+/* Early stop inside a block: as soon as a stop token stands in the text and nothing before it is masked.
+ * 2.0 asks only in passes that write one, and its reference looks for it in the prompt too. */
 static bool stops_inside(rd_decoder *d)
 {
-    int start = d->at * d->block_size;
-    bool written = false;
+    int start = d->at * d->block_size, end = start + d->block_size;
+    bool v20 = d->o.policy.kind == RD_POLICY_20, written = !v20;
 
-    if (!d->o.early_stop || d->o.policy.kind != RD_POLICY_20) return false;
+    if (!d->o.early_stop || (!v20 && d->o.policy.kind != RD_POLICY_DIFFUSERS)) return false;
     for (int i = 0; i < d->block_size; i++)
         written |= (d->change.filled >> i & 1) && is_stop(d, d->block.token[i]);
-    if (!written) return false;
     memcpy(d->tokens.id + start, d->block.token, (size_t)d->block_size * sizeof(int32_t));
-    int at = first_stop(d, d->o.policy.reference_quirks ? 0 : d->prompt_n, start + d->block_size);
+    int at = first_stop(d, v20 && d->o.policy.reference_quirks ? 0 : d->prompt_n, end);
 
+    if (!written || at < 0) return false;
     for (int i = d->prompt_n; i < at; i++)
         if (d->tokens.id[i] == d->o.policy.ids.mask) return false;
-    d->stopped_at = at + 1;
+    d->stopped_at = v20 ? at + 1 : end; /* diffusers does not cut its output */
     return true;
 }
 

@@ -577,10 +577,10 @@ static void replay(folder *f, const trace *t)
                              .block = t->block,
                              .policy = policy_of(f, t->value, t->kind, t->mask, t->block, t->gen),
                              .stop = &t->eos,
-                             .n_stop = t->kind != RD_POLICY_22 && t->kind != RD_POLICY_DIFFUSERS,
+                             .n_stop = t->kind != RD_POLICY_22,
                              .early_stop = rd_value_bool(
                                  rd_value_get(rd_value_get(t->value, "params"), "eos_early_stop"),
-                                 false) };
+                                 t->kind == RD_POLICY_DIFFUSERS) };
 
     if (rd_decoder_open(&o, t->prompt.id, t->prompt.n, t->gen, &d, &err)) goto out;
     rd_block before = { 0 };
