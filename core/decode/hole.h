@@ -1,0 +1,67 @@
+/* hole.h - a hole between a context and an anchor: its canvas grows and shrinks until it fits.
+ *
+ * The open block is `[slots of the hole][anchor, pinned]`. A mask may become a token, be deleted, or split in
+ * two; a split moves the anchor right (its last tokens leave the block), a delete moves it left and more
+ * of it comes in. A filled slot that the model doubts goes back to mask. A canvas that leaves fewer than
+ * RD_ANCHOR_LEAST slots for the anchor fills its block alone; when that settles it is committed and the
+ * hole goes on in the next block, as the model was trained. The anchor is never written. The same
+ * run, seeded with tokens, rewrites a span.
+ *
+ * Models without delete and split ids get a length by probing (CAL, arXiv 2602.00476) and keep it.
+ * One thread.
+ */
+#ifndef RD_DECODE_HOLE_H
+#define RD_DECODE_HOLE_H
+
+#include "core/decode/decoder.h"
+
+enum { RD_ANCHOR_LEAST = 8 };
+
+typedef struct rd_hole_options {
+    rd_model *model;
+    rd_kv_pool *pool;
+    rd_edit_ids ids;
+    const int32_t *banned; /* sorted; what must never be written, mask, delete and split apart */
+    int n_banned;
+    int32_t limit;
+    float threshold;      /* fill a mask above */
+    float doubt;          /* a filled slot whose probability falls below goes back to mask */
+    float edit_threshold; /* rewriting: another token above replaces a seeded one */
+    int tokens_most;
+    int tokens; /* the hole's length where it is known; 0: not */
+    const rd_cancel *cancel;
+} rd_hole_options;
+
+typedef struct rd_hole_run rd_hole_run;
+
+/* `context` is a multiple of the block; all are copied. `seed` (may be empty) are the tokens that stand in
+ * the span now. */
+rd_status rd_hole_open(const rd_hole_options *o, const int32_t *context, int context_n,
+                       const int32_t *seed, int seed_n, const int32_t *anchor, int anchor_n,
+                       rd_hole_run **out, rd_error *err);
+void rd_hole_close(rd_hole_run *h);
+
+typedef enum rd_slot_state {
+    RD_SLOT_MASK,
+    RD_SLOT_FILLED,
+    RD_SLOT_EDITED,
+    RD_SLOT_SETTLED
+} rd_slot_state;
+
+typedef struct rd_slot {
+    int32_t token;
+    rd_slot_state state;
+    float prob;
+    int tries; /* how often it went back to mask */
+    bool seeded;
+} rd_slot;
+
+/* One pass and its decision. *done: nothing is left to do. */
+rd_status rd_hole_step(rd_hole_run *h, bool *done, rd_error *err);
+/* The hole as it stands: settled blocks first, then the open slots; borrowed until the next step. */
+const rd_slot *rd_hole_slots(rd_hole_run *h, int *n);
+bool rd_hole_full(const rd_hole_run *h);    /* it ended because tokens_most was reached */
+int rd_hole_forwards(const rd_hole_run *h); /* over the open block; prefill is not counted */
+int rd_hole_prefilled(const rd_hole_run *h);
+
+#endif

@@ -1,0 +1,461 @@
+/* engine.c - a model, its tokenizer and its pool of finished blocks; requests to runs. */
+#include "core/engine.h"
+
+#include "core/base/memory.h"
+#include "core/decode/hole.h"
+#include "core/decode/prompt.h"
+#include "core/format/file.h"
+#include "core/plugin.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { KV_BLOCKS = 96, MAX_TOKENS = 256, CONTEXT_MOST = 2048 };
+
+struct rd_engine {
+    rd_model *model;
+    rd_kv_pool *pool;
+    rd_tokenizer *tokenizer;
+    rd_layout_ids ids;
+    bool layout; /* the model knows our layout's tags */
+    int32_t *banned;
+    int n_banned;
+    int32_t stop[9];
+    int n_stop;
+    char about[160];
+};
+
+struct rd_run {
+    rd_engine *e;
+    rd_hole_run *hole;
+    rd_decoder *decoder;
+    int prompt_n;
+    rd_edit_ids edit_ids;
+    rd_buf text;
+    rd_mark *marks;
+    int marks_cap;
+    rd_step last;
+};
+
+/* ---- open ---- */
+
+static rd_status find_builtin(char *out, size_t n, rd_error *err)
+{
+    static const char *const fixed[] = {
+#ifdef RD_BUILTIN_INSTALLED
+        RD_BUILTIN_INSTALLED,
+#endif
+#ifdef RD_BUILTIN_SOURCE
+        RD_BUILTIN_SOURCE,
+#endif
+        NULL
+    };
+    char program[2048];
+    ssize_t len = readlink("/proc/self/exe", program, sizeof program - 1);
+
+    if (len > 0) {
+        program[len] = 0;
+        char *slash = strrchr(program, '/');
+
+        if (slash) *slash = 0;
+        if (slash && snprintf(out, n, "%s/../share/redraft/builtin", program) < (int)n &&
+            rd_is_folder(out))
+            return RD_OK;
+    }
+    for (int i = 0; fixed[i]; i++)
+        if (snprintf(out, n, "%s", fixed[i]) < (int)n && rd_is_folder(out)) return RD_OK;
+    return rd_fail(err, RD_NOT_FOUND, "the built-in model is not installed; name one with --model");
+}
+
+/* Ids that must not be written: added tokens, but for those the decoder handles itself. */
+static void collect_banned(rd_engine *e)
+{
+    int n = rd_tokenizer_size(e->tokenizer);
+
+    e->banned = rd_alloc_array((size_t)n + 1, sizeof *e->banned);
+    for (int i = 0; i < n; i++) {
+        size_t bytes;
+        bool known = rd_tokenizer_bytes(e->tokenizer, i, &bytes) != NULL;
+
+        if (known && !rd_tokenizer_is_added(e->tokenizer, i)) continue;
+        if (i == e->ids.mask || i == e->ids.del || i == e->ids.split) continue;
+        e->banned[e->n_banned++] = i;
+    }
+}
+
+static void collect_ids(rd_engine *e, const rd_model_config *c)
+{
+    e->layout = rd_layout_find(e->tokenizer, &e->ids) && c->infill_layout;
+    if (c->mask_token_id >= 0) e->ids.mask = c->mask_token_id;
+    e->ids.del = c->delete_token_id;
+    e->ids.split = c->split_token_id;
+    for (int i = 0; i < c->eos_count; i++) e->stop[e->n_stop++] = c->eos_token_id[i];
+    if (e->n_stop == 0 && e->ids.eos >= 0) e->stop[e->n_stop++] = e->ids.eos;
+}
+
+rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *err)
+{
+    rd_engine *e = rd_alloc0(sizeof *e);
+    rd_model_options m = { .device = { .threads = o->threads, .isa = o->isa, .precision = RD_FAST },
+                           .max_rows = 256,
+                           .kv_blocks = KV_BLOCKS };
+    char dir[4096];
+    rd_device_info info;
+    rd_error local = { 0 };
+
+    if (!err) err = &local;
+    if (o->model ? snprintf(dir, sizeof dir, "%s", o->model) < 0
+                 : find_builtin(dir, sizeof dir, err))
+        goto fail;
+    if (rd_backend_find(o->backend, &m.backend, err)) goto fail;
+    if (rd_tokenizer_open(dir, &e->tokenizer, err)) goto fail;
+    if (rd_model_open(dir, &m, &e->model, err)) goto fail;
+    collect_ids(e, rd_model_config_of(e->model));
+    if (rd_tokenizer_size(e->tokenizer) > rd_model_config_of(e->model)->vocab_size) {
+        rd_fail(err, RD_INVALID, "%s: the tokenizer has %d ids, the model %d", dir,
+                rd_tokenizer_size(e->tokenizer), rd_model_config_of(e->model)->vocab_size);
+        goto fail;
+    }
+    if (e->ids.mask < 0) {
+        rd_fail(err, RD_INVALID, "%s: the tokenizer has no <|mask|>", dir);
+        goto fail;
+    }
+    collect_banned(e);
+    e->pool = rd_kv_pool_new(rd_model_kv_blocks(e->model), rd_model_block_size(e->model));
+    rd_model_describe(e->model, &info);
+    snprintf(e->about, sizeof e->about, "%s %s, %d threads, %zu MB", m.backend->name, info.isa,
+             info.threads, info.bytes >> 20);
+    *out = e;
+    return RD_OK;
+fail:
+    rd_engine_close(e);
+    return err->status;
+}
+
+void rd_engine_close(rd_engine *e)
+{
+    if (!e) return;
+    rd_kv_pool_free(e->pool);
+    rd_model_close(e->model);
+    rd_tokenizer_close(e->tokenizer);
+    free(e->banned);
+    free(e);
+}
+
+const char *rd_engine_describe(rd_engine *e)
+{
+    return e->about;
+}
+
+/* ---- runs ---- */
+
+/* A checkpoint without our tags: the end of the suffix' beginning and of the prefix as plain text, filled
+ * up to a block boundary from the left, so that the hole begins a fresh block. */
+static rd_status plain_prompt(rd_engine *e, const rd_request *rq, rd_prompt *p, rd_error *err)
+{
+    int block = rd_model_block_size(e->model);
+    size_t cut = rq->prefix_bytes > 8192 ? rq->prefix_bytes - 8192 : 0;
+    size_t end = rq->suffix_bytes > 1024 ? 1024 : rq->suffix_bytes;
+    rd_ids before = { 0 };
+
+    while (cut > 0 && cut < rq->prefix_bytes && ((unsigned char)rq->prefix[cut] & 0xc0) == 0x80)
+        cut++;
+    while (end > 0 && end < rq->suffix_bytes && ((unsigned char)rq->suffix[end] & 0xc0) == 0x80)
+        end--;
+    if (rd_tokenizer_encode(e->tokenizer, rq->prefix + cut, rq->prefix_bytes - cut, RD_TEXT_PLAIN,
+                            &before, err) ||
+        rd_tokenizer_encode(e->tokenizer, rq->suffix, end, RD_TEXT_PLAIN, &p->anchor, err)) {
+        rd_ids_clear(&before);
+        return err->status;
+    }
+    if (p->anchor.n > block) p->anchor.n = block;
+    int have = before.n / block * block;
+
+    if (have > CONTEXT_MOST) have = CONTEXT_MOST / block * block;
+    rd_ids_append(&p->context, before.id + before.n - have, have);
+    rd_ids_clear(&before);
+    return RD_OK;
+}
+
+static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
+{
+    rd_engine *e = r->e;
+    rd_layout layout = rd_layout_default();
+    rd_prompt p = { 0 };
+    rd_ids seed = { 0 };
+    int most = rq->max_tokens > 0 ? rq->max_tokens : MAX_TOKENS;
+    rd_status status;
+
+    if (rq->hole_tokens > most) most = rq->hole_tokens;
+    layout.block = rd_model_block_size(e->model);
+    status = e->layout ? rd_prompt_make(e->tokenizer, &layout, &e->ids,
+                                        rd_language_of(rq->language), rq->prefix, rq->prefix_bytes,
+                                        rq->suffix, rq->suffix_bytes, layout.block, &p, err)
+                       : plain_prompt(e, rq, &p, err);
+    if (!status && rq->task == RD_REWRITE)
+        status = rd_tokenizer_encode(e->tokenizer, rq->draft, rq->draft_bytes, RD_TEXT_PLAIN, &seed,
+                                     err);
+    if (rq->task == RD_REWRITE && seed.n + 64 > most) most = seed.n + 64;
+    rd_hole_options o = { .model = e->model,
+                          .pool = e->pool,
+                          .ids = r->edit_ids,
+                          .banned = e->banned,
+                          .n_banned = e->n_banned,
+                          .limit = rd_tokenizer_size(e->tokenizer),
+                          .threshold = 0.6f + 0.3f * rq->quality,
+                          .doubt = 0.05f + 0.15f * rq->quality,
+                          .edit_threshold = 0.9f + 0.05f * rq->quality,
+                          .tokens_most = most,
+                          .tokens = rq->hole_tokens,
+                          .cancel = rq->cancel };
+
+    if (!status)
+        status = rd_hole_open(&o, p.context.id, p.context.n, seed.id, seed.n, p.anchor.id,
+                              p.anchor.n, &r->hole, err);
+    rd_prompt_clear(&p);
+    rd_ids_clear(&seed);
+    return status;
+}
+
+static rd_status open_decoder(rd_run *r, const rd_request *rq, rd_error *err)
+{
+    rd_engine *e = r->e;
+    rd_ids prompt = { 0 };
+    int most = rq->max_tokens > 0 ? rq->max_tokens : MAX_TOKENS,
+        block = rd_model_block_size(e->model);
+    int room = (rd_model_kv_blocks(e->model) - 2) * block - most;
+    rd_status status;
+
+    if (room < block) return rd_fail(err, RD_INVALID, "%d tokens are too many", most);
+    if (e->layout) rd_ids_push(&prompt, e->ids.language[rd_language_of(rq->language)]);
+    status = rd_tokenizer_encode(e->tokenizer, rq->prefix, rq->prefix_bytes, RD_TEXT_PLAIN, &prompt,
+                                 err);
+    int skip = prompt.n > room ? prompt.n - room : 0;
+    rd_decoder_options o = { .model = e->model,
+                             .pool = e->pool,
+                             .policy = rd_policy_dial(RD_POLICY_21, rq->quality),
+                             .banned = e->banned,
+                             .n_banned = e->n_banned,
+                             .limit = rd_tokenizer_size(e->tokenizer),
+                             .stop = e->stop,
+                             .n_stop = e->n_stop,
+                             .cancel = rq->cancel };
+
+    o.policy.ids.mask = e->ids.mask;
+    r->prompt_n = prompt.n - skip;
+    if (!status)
+        status = rd_decoder_open(&o, prompt.id + skip, prompt.n - skip, most, &r->decoder, err);
+    rd_ids_clear(&prompt);
+    return status;
+}
+
+rd_status rd_run_open(rd_engine *e, const rd_request *rq, rd_run **out, rd_error *err)
+{
+    rd_run *r = rd_alloc0(sizeof *r);
+    rd_error local = { 0 };
+    rd_status status;
+
+    if (!err) err = &local;
+    r->e = e;
+    r->edit_ids = (rd_edit_ids){ e->ids.mask, e->ids.del, e->ids.split };
+    if (!(rq->quality >= 0.0f && rq->quality <= 1.0f) || rq->max_tokens < 0 ||
+        rq->hole_tokens < 0 || rq->max_tokens > 65536 || rq->hole_tokens > 65536)
+        status = rd_fail(err, RD_INVALID, "quality %g, max_tokens %d, hole_tokens %d: out of range",
+                         (double)rq->quality, rq->max_tokens, rq->hole_tokens);
+    else
+        status = rq->task == RD_GENERATE ? open_decoder(r, rq, err) : open_hole(r, rq, err);
+    if (status) {
+        rd_run_close(r);
+        return status;
+    }
+    *out = r;
+    return RD_OK;
+}
+
+void rd_run_close(rd_run *r)
+{
+    if (!r) return;
+    rd_hole_close(r->hole);
+    rd_decoder_close(r->decoder);
+    rd_buf_clear(&r->text);
+    free(r->marks);
+    free(r);
+}
+
+static void add_mark(rd_run *r, int32_t token, int state, float prob)
+{
+    size_t n = 0;
+    const char *bytes =
+        state == RD_MARK_MASK ? NULL : rd_tokenizer_bytes(r->e->tokenizer, token, &n);
+
+    if (r->last.n_marks == r->marks_cap) {
+        r->marks_cap = r->marks_cap ? 2 * r->marks_cap : 64;
+        r->marks = rd_resize(r->marks, (size_t)r->marks_cap, sizeof *r->marks);
+    }
+    r->marks[r->last.n_marks++] =
+        (rd_mark){ .text = bytes, .bytes = n, .prob = prob, .state = state };
+    if (bytes) rd_buf_append(&r->text, bytes, n);
+}
+
+static void show_hole(rd_run *r)
+{
+    static const int states[] = { RD_MARK_MASK, RD_MARK_DRAFT, RD_MARK_EDITED, RD_MARK_SETTLED };
+    int n;
+    const rd_slot *s = rd_hole_slots(r->hole, &n);
+    double sure = 0.0;
+
+    for (int i = 0; i < n; i++) {
+        add_mark(r, s[i].token, states[s[i].state], s[i].prob);
+        if (s[i].state == RD_SLOT_MASK) continue;
+        r->last.tokens++;
+        sure += log((double)(s[i].prob > 1e-6f ? s[i].prob : 1e-6f));
+    }
+    r->last.confidence = (float)exp(sure);
+    r->last.forwards = rd_hole_forwards(r->hole);
+    r->last.prefill_tokens = rd_hole_prefilled(r->hole);
+    r->last.reason = rd_hole_full(r->hole) ? RD_REASON_LIMIT
+                     : n == 0              ? RD_REASON_EMPTY
+                                           : RD_REASON_DONE;
+}
+
+static void show_decoder(rd_run *r, const rd_decoder_step *s)
+{
+    rd_ids out = { 0 };
+    double sure = 0.0;
+    int start = s->window_end - s->block->size;
+
+    rd_decoder_output(r->decoder, &out);
+    for (int i = 0; i < out.n; i++) {
+        bool mask = out.id[i] == r->edit_ids.mask, open = !s->done && r->prompt_n + i >= start;
+
+        for (int k = 0; k < r->e->n_stop; k++)
+            if (out.id[i] == r->e->stop[k]) goto end;
+        add_mark(r, out.id[i], mask ? RD_MARK_MASK : open ? RD_MARK_DRAFT : RD_MARK_SETTLED, 1.0f);
+        r->last.tokens += !mask;
+    }
+end:
+    for (int i = 0; i < s->block->size; i++)
+        if (!s->block->pinned[i]) sure += log((double)s->block->prob[i] + 1e-6);
+    r->last.confidence = (float)exp(sure);
+    r->last.forwards = rd_decoder_forwards(r->decoder);
+    r->last.prefill_tokens = rd_decoder_prefilled(r->decoder);
+    r->last.reason = r->last.tokens == 0 ? RD_REASON_EMPTY : RD_REASON_DONE;
+    rd_ids_clear(&out);
+}
+
+rd_status rd_run_step(rd_run *r, rd_step *out, rd_error *err)
+{
+    bool done = r->last.done;
+
+    if (!done) {
+        rd_decoder_step s = { 0 };
+        rd_status status =
+            r->hole ? rd_hole_step(r->hole, &done, err) : rd_decoder_step_run(r->decoder, &s, err);
+
+        if (status) return status;
+        rd_buf_reset(&r->text);
+        r->last = (rd_step){ 0 };
+        if (r->hole)
+            show_hole(r);
+        else
+            show_decoder(r, &s);
+        r->last.done = r->hole ? done : s.done;
+        r->last.text = r->text.data ? r->text.data : "";
+        r->last.bytes = r->text.len;
+        r->last.marks = r->marks;
+    }
+    *out = r->last;
+    return RD_OK;
+}
+
+/* ---- score ---- */
+
+enum { EVERY = 4 };
+
+/* Four passes over one block of tokens, each with every fourth token masked. */
+static rd_status score_block(rd_engine *e, const rd_sequence *s, const int32_t *tokens, int n,
+                             rd_pick *out, rd_error *err)
+{
+    for (int phase = 0; phase < EVERY; phase++) {
+        int32_t shown[RD_BLOCK_MOST], watched[RD_BLOCK_MOST], rows[RD_BLOCK_MOST];
+        rd_pick picks[RD_BLOCK_MOST];
+        int masked = 0;
+
+        for (int i = 0; i < n; i++) {
+            shown[i] = i % EVERY == phase ? e->ids.mask : tokens[i];
+            if (i % EVERY != phase) continue;
+            watched[masked] = tokens[i];
+            rows[masked++] = i;
+        }
+        if (masked == 0) continue;
+        rd_pick_query q = { .banned = e->banned,
+                            .n_banned = e->n_banned,
+                            .watched = watched,
+                            .rows = rows,
+                            .n_rows = masked,
+                            .limit = rd_tokenizer_size(e->tokenizer) };
+        rd_pass pass = { .tokens = shown,
+                         .rows = n,
+                         .past = s->places,
+                         .past_blocks = s->n,
+                         .query = &q,
+                         .picks = picks };
+
+        if (rd_forward(e->model, &pass, err)) return err->status;
+        for (int i = 0; i < masked; i++) out[rows[i]] = picks[i];
+    }
+    return RD_OK;
+}
+
+rd_status rd_engine_score(rd_engine *e, const char *language, const char *text, size_t n,
+                          rd_score **out, int *count, rd_error *err)
+{
+    int block = rd_model_block_size(e->model), window = CONTEXT_MOST / block * block;
+    rd_ids ids = { 0 };
+    rd_error local = { 0 };
+    rd_sequence s = { .model = e->model, .pool = e->pool };
+    rd_status status;
+    int first = 0;
+
+    if (!err) err = &local;
+    if (e->layout) rd_ids_push(&ids, e->ids.language[rd_language_of(language)]);
+    first = ids.n;
+    status = rd_tokenizer_encode(e->tokenizer, text, n, RD_TEXT_PLAIN, &ids, err);
+    rd_pick *picks = rd_alloc_array((size_t)ids.n + RD_BLOCK_MOST, sizeof *picks);
+
+    for (int at = 0; at < ids.n && !status; at += block) {
+        int len = ids.n - at < block ? ids.n - at : block;
+
+        status = score_block(e, &s, ids.id + at, len, picks + at, err);
+        if (status || len < block) break;
+        if ((s.n + 1) * block > window) rd_sequence_clear(&s); /* a long text is seen in windows */
+        status = rd_sequence_extend(&s, ids.id + at, block, NULL, err);
+    }
+    rd_sequence_clear(&s);
+    if (!status) {
+        rd_score *list = rd_alloc_array((size_t)ids.n + 1, sizeof *list);
+        size_t byte = 0;
+
+        *count = 0;
+        for (int i = first; i < ids.n; i++) {
+            size_t len, best_n;
+            rd_tokenizer_bytes(e->tokenizer, ids.id[i], &len);
+            const char *best = rd_tokenizer_bytes(e->tokenizer, picks[i].token, &best_n);
+            rd_score *c = &list[(*count)++];
+
+            *c = (rd_score){ .start = byte,
+                             .end = byte + len,
+                             .p = picks[i].watched_prob,
+                             .p_best = picks[i].prob };
+            snprintf(c->best, sizeof c->best, "%.*s", (int)best_n, best ? best : "");
+            byte += len;
+        }
+        *out = list;
+    }
+    free(picks);
+    rd_ids_clear(&ids);
+    return status;
+}

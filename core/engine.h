@@ -1,0 +1,94 @@
+/* engine.h - the face of the engine: open a model, start a run, step it, close it.
+ *
+ * A run is pulled, not pushed: the caller's loop calls rd_run_step and decides what goes on, waits or is
+ * shown. Text is bytes, usually UTF-8; nothing of the user's text ever becomes a control token, and only the
+ * text of the hole is returned: what stands around it is never changed. An engine and its runs belong to
+ * one thread at a time; a request's cancel flag may be set from any.
+ */
+#ifndef RD_ENGINE_H
+#define RD_ENGINE_H
+
+#include "core/base/cancel.h"
+#include "core/base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define RD_PUBLIC __attribute__((visibility("default")))
+#else
+#define RD_PUBLIC
+#endif
+
+typedef struct rd_engine rd_engine;
+typedef struct rd_run rd_run;
+
+typedef struct rd_engine_options {
+    const char *model;   /* folder; NULL: the built-in model */
+    const char *backend; /* NULL: the best */
+    const char *isa;     /* NULL: the best */
+    int threads;         /* 0: as many as cores */
+} rd_engine_options;
+
+typedef enum rd_task { RD_INFILL, RD_REWRITE, RD_GENERATE } rd_task;
+
+/* Pointers are borrowed until rd_run_open returns, but for `cancel`. */
+typedef struct rd_request {
+    rd_task task;
+    const char *language;                /* "python", "c", a file name, or NULL */
+    const char *prefix, *suffix, *draft; /* draft: what stands in the span now (RD_REWRITE) */
+    size_t prefix_bytes, suffix_bytes, draft_bytes;
+    int max_tokens;  /* 0: 256 */
+    int hole_tokens; /* the hole's length where it is known; 0: not */
+    float quality;   /* 0: speed; 1: quality */
+    const rd_cancel *cancel;
+} rd_request;
+
+typedef enum rd_reason {
+    RD_REASON_DONE,
+    RD_REASON_LIMIT,
+    RD_REASON_TIME,
+    RD_REASON_EMPTY
+} rd_reason;
+
+/* One slot of a draft, for drawing: its bytes, how sure it is, and whether it may still change. */
+typedef struct rd_mark {
+    const char *text;
+    size_t bytes;
+    float prob;
+    enum { RD_MARK_MASK, RD_MARK_DRAFT, RD_MARK_EDITED, RD_MARK_SETTLED } state;
+} rd_mark;
+
+typedef struct rd_step {
+    const char *text; /* the hole as it stands, masks left out; borrowed until the next step */
+    size_t bytes;
+    const rd_mark *marks;
+    int n_marks;
+    bool done;
+    rd_reason reason;
+    float confidence; /* 0..1: that it is right as a whole */
+    int tokens, prefill_tokens, forwards;
+} rd_step;
+
+RD_PUBLIC rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *err);
+RD_PUBLIC void rd_engine_close(rd_engine *e);
+RD_PUBLIC rd_status rd_run_open(rd_engine *e, const rd_request *rq, rd_run **out, rd_error *err);
+/* One forward pass. After `done` it returns the same step again. */
+RD_PUBLIC rd_status rd_run_step(rd_run *r, rd_step *out, rd_error *err);
+RD_PUBLIC void rd_run_close(rd_run *r);
+
+/* The probability of each token of a text given its neighbours on both sides inside its block and all
+ * before: every fourth token masked, four passes. `out` is the caller's to free with free(). */
+typedef struct rd_score {
+    size_t start, end; /* bytes */
+    float p, p_best;
+    char best[48]; /* its text, cut */
+} rd_score;
+
+RD_PUBLIC rd_status rd_engine_score(rd_engine *e, const char *language, const char *text, size_t n,
+                                    rd_score **out, int *count, rd_error *err);
+/* What is loaded, for messages: "cpu avx512-bf16, 2 threads, 35 MB". Borrowed. */
+RD_PUBLIC const char *rd_engine_describe(rd_engine *e);
+
+#endif
