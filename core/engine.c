@@ -42,7 +42,7 @@ struct rd_run {
 
 /* ---- open ---- */
 
-static rd_status find_builtin(char *out, size_t n, rd_error *err)
+rd_status rd_engine_builtin(char *out, size_t n, rd_error *err)
 {
     static const char *const fixed[] = {
 #ifdef RD_BUILTIN_INSTALLED
@@ -108,7 +108,7 @@ rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *
 
     if (!err) err = &local;
     if (o->model ? snprintf(dir, sizeof dir, "%s", o->model) < 0
-                 : find_builtin(dir, sizeof dir, err))
+                 : rd_engine_builtin(dir, sizeof dir, err))
         goto fail;
     if (rd_backend_find(o->backend, &m.backend, err)) goto fail;
     if (rd_tokenizer_open(dir, &e->tokenizer, err)) goto fail;

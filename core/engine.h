@@ -73,6 +73,8 @@ typedef struct rd_step {
 
 RD_PUBLIC rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *err);
 RD_PUBLIC void rd_engine_close(rd_engine *e);
+/* The built-in model's folder: beside the program, else where it was installed or built. */
+RD_PUBLIC rd_status rd_engine_builtin(char *out, size_t n, rd_error *err);
 RD_PUBLIC rd_status rd_run_open(rd_engine *e, const rd_request *rq, rd_run **out, rd_error *err);
 /* One forward pass. After `done` it returns the same step again. */
 RD_PUBLIC rd_status rd_run_step(rd_run *r, rd_step *out, rd_error *err);

@@ -1,19 +1,111 @@
 /* commands.c - the table of calls. */
-#include "core/tools/conformance.h"
+#include "core/tools/calls.h"
 
 #include <stddef.h>
+
+#define RUN_OPTIONS                                                  \
+    { "--mode", "speed|quality", "the ends of the dial" },           \
+        { "--quality", "0..1", "the dial itself" },                  \
+        { "--max-ms", "N", "answer with what is denoised by then" }, \
+        { "--max-tokens", "N", "tokens at most; 256 without it" },   \
+    {                                                                \
+        "--seed", "N", "for sampling; the default is greedy"         \
+    }
 
 #define END              \
     {                    \
         NULL, NULL, NULL \
     }
 
+static const rd_option infill_options[] = {
+    { "--diff", NULL, "print a unified diff" },
+    { "--watch", NULL, "draw the denoising, step by step, on stderr" },
+    { "--jsonl", NULL, "one request a line on stdin, one answer a line" },
+    { "--no-draft", NULL, "no drafts copied from the file" },
+    RUN_OPTIONS,
+    END,
+};
+
+static const rd_option rewrite_options[] = {
+    { "--instruction", "TEXT", "what to change" },
+    { "--watch", NULL, "draw the denoising, step by step, on stderr" },
+    { "--jsonl", NULL, "one request a line on stdin, one answer a line" },
+    RUN_OPTIONS,
+    END,
+};
+
+static const rd_option score_options[] = { { "--json", NULL, "in file order, as JSON" }, END };
+
+static const rd_option generate_options[] = {
+    { "--prompt", "TEXT", "what to continue; stdin without it" },
+    { "--language", "NAME", "python, c or other" },
+    { "--watch", NULL, "draw the denoising, step by step, on stderr" },
+    RUN_OPTIONS,
+    END,
+};
+
+static const rd_option tokenize_options[] = {
+    { "--decode", NULL, "ids to bytes" },
+    { "--json", NULL, "print an array" },
+    END,
+};
+
+static const rd_option quantize_options[] = {
+    { "--weights", "int8", "the packed format" },
+    { "--json", NULL, "say what was done as JSON" },
+    END,
+};
+
+static const rd_option train_options[] = {
+    { "--out", "DIR", "checkpoint, log and model go here" },
+    { "--minutes", "N", "length of the run; 60 without it" },
+    { "--steps", "N", "length in steps: then stop and resume do not show" },
+    { "--lr", "X", "learning rate; 0.002 without it" },
+    { "--adamw", NULL, "AdamW for all weights, not Muon" },
+    { "--decontam", "FILE", "digests of lines that must not be trained on" },
+    { "--resume", NULL, "go on from the checkpoint" },
+    { "--seed", "N", "1 without it" },
+    { "--backend", "NAME", "cpu, cuda or auto" },
+    { "--threads", "N", "as many as cores without it" },
+    END,
+};
+
+static const rd_option bench_options[] = {
+    { "--shape", "NAME", "builtin" },
+    { "--context", "LIST", "tokens before the block: 0,512,1024" },
+    { "--rows", "N", "rows of a pass; 32 without it" },
+    { "--repeat", "N", "runs; 15 without it" },
+    { "--json", NULL, "print one object" },
+    END,
+};
+
 static const rd_option conformance_options[] = {
     { "--dump", "DIR", "write what was computed, in the folders' own formats" },
     END,
 };
 
+static const rd_option no_options[] = { END };
+
 const rd_command rd_commands[] = {
+    { "infill", "FILE:LINE:COL | --jsonl", "fill the hole at a place, seeing both sides",
+      "redraft infill README.md:3:1 --diff", infill_options, true, rd_tool_infill },
+    { "rewrite", "FILE:FIRST-LAST | --jsonl", "rewrite lines in place; prints a diff",
+      "redraft rewrite README.md:1-2", rewrite_options, true, rd_tool_rewrite },
+    { "score", "FILE[:FIRST-LAST]", "the probability of each token; the doubtful ones first",
+      "redraft score README.md:1-4", score_options, true, rd_tool_score },
+    { "generate", "[--prompt TEXT]", "continue a text",
+      "redraft generate --prompt 'def add(a, b):'", generate_options, true, rd_tool_generate },
+    { "tokenize", "[--decode]", "stdin to ids and back, byte for byte",
+      "echo 'int main(void)' | redraft tokenize", tokenize_options, true, rd_tool_tokenize },
+    { "quantize", "IN OUT", "pack a model's weights",
+      "redraft quantize model model-int8 --weights int8", quantize_options, false,
+      rd_tool_quantize },
+    { "train", "DIR --out OUT", "train a small model on source trees",
+      "redraft train corpus --out out --minutes 60", train_options, false, rd_tool_train },
+    { "bench", "", "time the model's passes beside the machine's ceilings",
+      "redraft bench --threads 2", bench_options, true, rd_tool_bench },
+    { "plugins", "", "the backends found, and why one was refused", "redraft plugins", no_options,
+      false, rd_tool_plugins },
     { "conformance", "PATH...", "compare with recorded answers of the reference code",
       "redraft conformance tests/data/golden", conformance_options, true, rd_tool_conformance },
     { NULL, NULL, NULL, NULL, NULL, false, NULL },

@@ -5,7 +5,7 @@
  * line. Tolerances are those of the recorded data's own description. Models are opened in RD_EXACT, once
  * for each block length.
  */
-#include "core/tools/conformance.h"
+#include "core/tools/calls.h"
 
 #include "core/base/memory.h"
 #include "core/decode/decoder.h"

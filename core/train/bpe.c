@@ -9,6 +9,7 @@
 
 #include "core/base/memory.h"
 #include "core/format/file.h"
+#include "core/format/record.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -627,5 +628,32 @@ rd_status rd_bpe_write(const rd_bpe *b, const char *dir, rd_error *err)
         free(path);
     }
     rd_buf_clear(&o);
+    return status;
+}
+
+rd_status rd_bpe_read(rd_bpe *b, const char *dir, rd_error *err)
+{
+    char *path = rd_path_join(dir, "tokenizer.json");
+    rd_record *r = NULL;
+    rd_status status = rd_record_read(path, &r, err);
+
+    if (!status) {
+        rd_value model = rd_value_get(rd_record_top(r), "model");
+        rd_value vocab = rd_value_get(model, "vocab"), merges = rd_value_get(model, "merges");
+        int n = rd_value_count(merges);
+        int32_t(*pairs)[2] = rd_alloc_array((size_t)n + 1, sizeof *pairs);
+
+        for (int i = 0; i < 2 * n; i++) {
+            size_t len;
+            const char *s = rd_value_text(rd_value_at(rd_value_at(merges, i / 2), i % 2), &len);
+
+            pairs[i / 2][i % 2] = s ? (int32_t)rd_value_int(rd_value_get(vocab, s), -1) : -1;
+        }
+        status = n > 0 && n < UINT16_MAX ? rd_bpe_set(b, (const int32_t(*)[2])pairs, n, err)
+                                         : rd_fail(err, RD_INVALID, "%s: %d merges", path, n);
+        free(pairs);
+    }
+    rd_record_free(r);
+    free(path);
     return status;
 }

@@ -38,6 +38,8 @@ size_t rd_bpe_piece(const char *text, size_t n);
 
 /* DIR/tokenizer.json and DIR/tokenizer_config.json. */
 rd_status rd_bpe_write(const rd_bpe *b, const char *dir, rd_error *err);
+/* The merges of DIR/tokenizer.json as rd_bpe_write wrote it. */
+rd_status rd_bpe_read(rd_bpe *b, const char *dir, rd_error *err);
 /* Set the merges from a list of pairs of ids, as rd_bpe_train found them (`n` pairs). */
 rd_status rd_bpe_set(rd_bpe *b, const int32_t (*pairs)[2], int n, rd_error *err);
 int rd_bpe_merges(const rd_bpe *b, const int32_t (**pairs)[2]);

@@ -1,0 +1,327 @@
+/* run.c - engines, runs, places in files, and lines of JSON. */
+#include "core/tools/run.h"
+
+#include "core/base/clock.h"
+#include "core/base/memory.h"
+#include "core/format/file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { FILE_MOST = 64 << 20, LINE_MOST = 64 << 20 };
+
+bool rd_run_options_of(const rd_args *a, rd_run_options *out)
+{
+    const char *mode = rd_args_text(a, "--mode");
+    double quality = 0.5;
+    int seed = 0;
+
+    *out = (rd_run_options){ 0 };
+    if (mode && !strcmp(mode, "speed"))
+        quality = 0.0;
+    else if (mode && !strcmp(mode, "quality"))
+        quality = 1.0;
+    else if (mode)
+        return rd_tool_usage(a, "--mode is speed or quality"), false;
+    if (!rd_args_number(a, "--quality", 0.0, 1.0, &quality) ||
+        !rd_args_int(a, "--max-ms", 0, 100000000, &out->max_ms) ||
+        !rd_args_int(a, "--max-tokens", 1, 65536, &out->max_tokens) ||
+        !rd_args_int(a, "--seed", 0, 2147483647, &seed))
+        return false;
+    out->quality = (float)quality;
+    out->watch = rd_args_flag(a, "--watch");
+    return true;
+}
+
+int rd_engine_of(const rd_args *a, rd_engine **out)
+{
+    rd_engine_options o = { .model = rd_args_text(a, "--model"),
+                            .backend = rd_args_text(a, "--backend"),
+                            .isa = rd_args_text(a, "--isa") };
+    rd_error err = { 0 };
+
+    if (!rd_args_int(a, "--threads", 1, 256, &o.threads)) return 2;
+    return rd_engine_open(&o, out, &err) ? rd_tool_fail(a, &err) : 0;
+}
+
+/* ---- drawing ---- */
+
+static const char *colour_of(const rd_mark *m)
+{
+    if (m->state == RD_MARK_SETTLED) return "\033[0m";
+    if (m->state == RD_MARK_EDITED) return "\033[35m";
+    return m->prob > 0.8f ? "\033[32m" : m->prob > 0.4f ? "\033[33m" : "\033[31m";
+}
+
+/* Control characters of a model's text must not reach a terminal. */
+static void draw_text(FILE *f, const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+
+        if (c == '\n')
+            fputs("\\n", f);
+        else
+            fputc(c < ' ' || c == 0x7f ? '?' : c, f);
+    }
+}
+
+static void draw(const rd_step *s)
+{
+    bool terminal = isatty(STDERR_FILENO);
+
+    fprintf(stderr, "%3d ", s->forwards);
+    for (int i = 0; i < s->n_marks; i++) {
+        const rd_mark *m = &s->marks[i];
+
+        if (m->state == RD_MARK_MASK) {
+            fputs(terminal ? "\033[2m\xe2\x96\x91\033[0m" : "_", stderr);
+            continue;
+        }
+        if (terminal) fputs(colour_of(m), stderr);
+        draw_text(stderr, m->text, m->bytes);
+        if (terminal) fputs("\033[0m", stderr);
+    }
+    fputs("\n", stderr);
+    if (terminal) usleep(60000);
+}
+
+rd_status rd_run_to_end(rd_engine *e, rd_request *rq, const rd_run_options *o, rd_result *out,
+                        rd_error *err)
+{
+    static const char *const reasons[] = { "done", "limit", "time", "empty" };
+    double start = rd_now_ms();
+    rd_run *r = NULL;
+    rd_step s = { 0 };
+    bool late = false;
+
+    *out = (rd_result){ 0 };
+    rq->quality = o->quality;
+    if (rq->max_tokens == 0) rq->max_tokens = o->max_tokens;
+    if (rd_run_open(e, rq, &r, err)) return err->status;
+    while (!s.done && !late) {
+        if (rd_run_step(r, &s, err)) {
+            rd_run_close(r);
+            return err->status;
+        }
+        if (o->watch) draw(&s);
+        late = !s.done && o->max_ms > 0 && rd_now_ms() - start >= o->max_ms;
+    }
+    rd_buf_append(&out->text, s.text, s.bytes);
+    out->confidence = s.confidence;
+    out->tokens = s.tokens;
+    out->prefill_tokens = s.prefill_tokens;
+    out->forwards = s.forwards;
+    out->ms = rd_now_ms() - start;
+    out->reason = late ? reasons[RD_REASON_TIME] : reasons[s.reason];
+    rd_run_close(r);
+    return RD_OK;
+}
+
+void rd_result_clear(rd_result *r)
+{
+    rd_buf_clear(&r->text);
+}
+
+/* ---- places ---- */
+
+/* The byte at which line `line` begins, or n + 1 when there is none. */
+static size_t line_start(const char *text, size_t n, int line)
+{
+    size_t at = 0;
+
+    for (int i = 1; i < line; i++) {
+        const char *end = at < n ? memchr(text + at, '\n', n - at) : NULL;
+
+        if (!end) return n + 1;
+        at = (size_t)(end - text) + 1;
+    }
+    return at;
+}
+
+static size_t line_end(const char *text, size_t n, size_t at)
+{
+    const char *end = at < n ? memchr(text + at, '\n', n - at) : NULL;
+
+    return end ? (size_t)(end - text) : n;
+}
+
+static rd_status read_place(const char *arg, const char *end, rd_place *out, rd_error *err)
+{
+    *out = (rd_place){ .path = rd_copy_text(arg, (size_t)(end - arg)) };
+    if (rd_file_read(out->path, FILE_MOST, &out->text, err)) return err->status;
+    if (!out->text.data) rd_buf_append(&out->text, "", 0);
+    return RD_OK;
+}
+
+static bool number_before(const char *arg, const char **end, char mark, int *out)
+{
+    const char *at = *end;
+
+    while (at > arg && at[-1] >= '0' && at[-1] <= '9') at--;
+    if (at == *end || at == arg || at[-1] != mark || *end - at > 9) return false;
+    *out = atoi(at);
+    *end = at - 1;
+    return *out > 0;
+}
+
+rd_status rd_place_cursor(const char *arg, rd_place *out, rd_error *err)
+{
+    const char *end = arg + strlen(arg);
+    int line = 1, column = 1;
+
+    *out = (rd_place){ 0 };
+    if (!number_before(arg, &end, ':', &column) || !number_before(arg, &end, ':', &line))
+        return rd_fail(err, RD_INVALID, "%s is not FILE:LINE:COL", arg);
+    if (read_place(arg, end, out, err)) return err->status;
+    const char *text = out->text.data ? out->text.data : "";
+    size_t n = out->text.len, at = line_start(text, n, line);
+
+    if (at > n) return rd_fail(err, RD_INVALID, "%s has no line %d", out->path, line);
+    size_t stop = line_end(text, n, at);
+
+    if (stop > at && stop < n && text[stop - 1] == '\r') stop--;
+    for (int c = 1; c < column; c++) {
+        if (at >= stop)
+            return rd_fail(err, RD_INVALID, "%s: line %d has %d columns, not %d", out->path, line,
+                           c, column);
+        for (at++; at < stop && ((unsigned char)text[at] & 0xc0) == 0x80; at++) {
+        }
+    }
+    out->start = out->end = at;
+    out->line = line;
+    return RD_OK;
+}
+
+rd_status rd_place_lines(const char *arg, bool all_without, rd_place *out, rd_error *err)
+{
+    const char *end = arg + strlen(arg);
+    int first = 1, last = 1;
+
+    *out = (rd_place){ 0 };
+    bool named = number_before(arg, &end, '-', &last) && number_before(arg, &end, ':', &first);
+
+    if (!named && !all_without) return rd_fail(err, RD_INVALID, "%s is not FILE:FIRST-LAST", arg);
+    if (!named) end = arg + strlen(arg);
+    if (read_place(arg, end, out, err)) return err->status;
+    const char *text = out->text.data ? out->text.data : "";
+    size_t n = out->text.len;
+
+    out->line = named ? first : 1;
+    out->end = n;
+    if (!named) return RD_OK;
+    out->start = line_start(text, n, first);
+    size_t at = line_start(text, n, last);
+
+    if (last < first || at > n || (at == n && n > 0 && text[n - 1] == '\n' && last > 1))
+        return rd_fail(err, RD_INVALID, "%s has no lines %d-%d", out->path, first, last);
+    out->end = line_end(text, n, at);
+    return RD_OK;
+}
+
+void rd_place_clear(rd_place *p)
+{
+    free(p->path);
+    rd_buf_clear(&p->text);
+}
+
+static int count_lines(const char *s, size_t n)
+{
+    int lines = 0;
+
+    for (size_t i = 0; i < n; i++) lines += s[i] == '\n';
+    return lines + (n > 0 && s[n - 1] != '\n');
+}
+
+static void diff_lines(rd_buf *out, char sign, const char *s, size_t n)
+{
+    for (size_t at = 0; at < n;) {
+        size_t end = line_end(s, n, at);
+
+        rd_buf_format(out, "%c", sign);
+        rd_buf_append(out, s + at, end - at);
+        rd_buf_text(out, "\n");
+        if (end == n) rd_buf_text(out, "\\ No newline at end of file\n");
+        at = end + 1;
+    }
+}
+
+void rd_place_diff(const rd_place *p, const char *text, size_t n, rd_buf *out)
+{
+    const char *old = p->text.data ? p->text.data : "";
+    size_t size = p->text.len, from = p->start, to = line_end(old, size, p->end), before;
+    rd_buf fresh = { 0 };
+
+    while (from > 0 && old[from - 1] != '\n') from--;
+    if (to < size) to++;
+    rd_buf_append(&fresh, old + from, p->start - from);
+    rd_buf_append(&fresh, text, n);
+    rd_buf_append(&fresh, old + p->end, to - p->end);
+    if (fresh.len == to - from && (fresh.len == 0 || !memcmp(fresh.data, old + from, fresh.len))) {
+        rd_buf_clear(&fresh);
+        return;
+    }
+    before = (size_t)count_lines(old, from);
+    rd_buf_format(out, "--- a/%s\n+++ b/%s\n@@ -%zu,%d +%zu,%d @@\n", p->path, p->path, before + 1,
+                  count_lines(old + from, to - from), before + 1,
+                  count_lines(fresh.data ? fresh.data : "", fresh.len));
+    diff_lines(out, '-', old + from, to - from);
+    diff_lines(out, '+', fresh.data ? fresh.data : "", fresh.len);
+    rd_buf_clear(&fresh);
+}
+
+/* ---- lines of JSON ---- */
+
+static void answer_error(rd_value request, const rd_error *err, rd_buf *out)
+{
+    size_t n = 0;
+    const char *id = request ? rd_value_text(rd_value_get(request, "task_id"), &n) : NULL;
+
+    rd_buf_reset(out);
+    rd_buf_text(out, "{\"task_id\":");
+    if (id)
+        rd_json_quote(out, id, n);
+    else
+        rd_buf_text(out, "null");
+    rd_buf_text(out, ",\"error\":");
+    rd_json_quote(out, err->text, strlen(err->text));
+    rd_buf_text(out, "}");
+}
+
+int rd_jsonl(rd_status (*answer)(void *user, rd_value request, rd_buf *out, rd_error *err),
+             void *user)
+{
+    char *line = NULL;
+    size_t cap = 0;
+    ssize_t len;
+    int status = 0, number = 0;
+    rd_buf out = { 0 };
+
+    while ((len = getline(&line, &cap, stdin)) >= 0) {
+        rd_record *record = NULL;
+        rd_error err = { 0 };
+        char name[32];
+
+        snprintf(name, sizeof name, "line %d", ++number);
+        while (len > 0 && (line[len - 1] == '\n' || line[len - 1] == '\r')) len--;
+        if (len == 0) continue;
+        rd_buf_reset(&out);
+        if (len > LINE_MOST)
+            rd_fail(&err, RD_INVALID, "%s is too long", name);
+        else if (!rd_record_parse(line, (size_t)len, name, &record, &err))
+            answer(user, rd_record_top(record), &out, &err);
+        if (err.status) {
+            answer_error(record ? rd_record_top(record) : NULL, &err, &out);
+            status = 1;
+        }
+        rd_buf_text(&out, "\n");
+        fwrite(out.data, 1, out.len, stdout);
+        fflush(stdout);
+        rd_record_free(record);
+    }
+    free(line);
+    rd_buf_clear(&out);
+    return status;
+}
