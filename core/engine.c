@@ -206,6 +206,7 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
                           .n_banned = e->n_banned,
                           .limit = rd_tokenizer_size(e->tokenizer),
                           .threshold = 0.6f + 0.3f * rq->quality,
+                          .length_threshold = 0.5f,
                           .doubt = 0.05f + 0.15f * rq->quality,
                           .edit_threshold = 0.9f + 0.05f * rq->quality,
                           .tokens_most = most,

@@ -23,11 +23,17 @@ struct rd_hole_run {
     int n, cap;
     int settled; /* slots of finished blocks, at the front */
     int block;
-    bool started, done, full, fixed;
+    bool started, done, full;
+    bool fixed;          /* the length is known and stays */
+    bool settled_length; /* of the open block: no more deletes and splits */
+    int last_edit,
+        turns;          /* of the open block: its last delete (-1) or split (1); changes of mind */
     int passes, checks; /* of the open block */
     int forwards;
-    int32_t *banned;
+    int32_t *banned; /* n_banned ids; those with delete and split stand behind them, sorted again */
     int n_banned;
+    int32_t *banned_plain;
+    int n_banned_plain;
     rd_pick picks[RD_BLOCK_MOST];
 };
 
@@ -54,12 +60,20 @@ static void add_masks(rd_hole_run *h, int n)
     for (; n > 0; n--) insert(h, h->n, (rd_slot){ .token = h->o.ids.mask });
 }
 
-static void ban_lengths(rd_hole_run *h)
+static void collect_banned(rd_hole_run *h, const rd_hole_options *o)
 {
-    h->fixed = true;
-    if (h->o.ids.del >= 0) h->banned[h->n_banned++] = h->o.ids.del;
-    if (h->o.ids.split >= 0) h->banned[h->n_banned++] = h->o.ids.split;
+    size_t n = (size_t)o->n_banned;
+
+    h->banned = rd_alloc_array(n + 3, sizeof *h->banned);
+    h->banned_plain = rd_alloc_array(n + 3, sizeof *h->banned);
+    if (n) memcpy(h->banned, o->banned, n * sizeof *h->banned);
+    h->banned[n] = o->ids.mask;
+    memcpy(h->banned_plain, h->banned, (n + 1) * sizeof *h->banned);
+    h->n_banned = h->n_banned_plain = (int)n + 1;
+    if (o->ids.del >= 0) h->banned_plain[h->n_banned_plain++] = o->ids.del;
+    if (o->ids.split >= 0) h->banned_plain[h->n_banned_plain++] = o->ids.split;
     qsort(h->banned, (size_t)h->n_banned, sizeof *h->banned, compare_ids);
+    qsort(h->banned_plain, (size_t)h->n_banned_plain, sizeof *h->banned, compare_ids);
 }
 
 rd_status rd_hole_open(const rd_hole_options *o, const int32_t *context, int context_n,
@@ -84,15 +98,11 @@ rd_status rd_hole_open(const rd_hole_options *o, const int32_t *context, int con
     h->sequence = (rd_sequence){ .model = o->model, .pool = o->pool };
     rd_ids_append(&h->context, context, context_n);
     rd_ids_append(&h->anchor, anchor, anchor_n);
-    h->banned = rd_alloc_array((size_t)o->n_banned + 3, sizeof *h->banned);
-    if (o->n_banned) memcpy(h->banned, o->banned, (size_t)o->n_banned * sizeof *h->banned);
-    h->n_banned = o->n_banned;
-    h->banned[h->n_banned++] = o->ids.mask;
-    qsort(h->banned, (size_t)h->n_banned, sizeof *h->banned, compare_ids);
+    h->fixed = o->tokens > 0;
+    collect_banned(h, o);
     for (int i = 0; i < seed_n; i++)
         insert(h, h->n, (rd_slot){ .token = seed[i], .state = RD_SLOT_FILLED, .seeded = true });
     if (seed_n == 0) add_masks(h, o->tokens > 0 ? o->tokens : FIRST_GUESS);
-    if (o->tokens > 0) ban_lengths(h);
     *out = h;
     return RD_OK;
 }
@@ -105,6 +115,7 @@ void rd_hole_close(rd_hole_run *h)
     rd_ids_clear(&h->anchor);
     free(h->slots);
     free(h->banned);
+    free(h->banned_plain);
     free(h);
 }
 
@@ -143,8 +154,9 @@ static void compose(rd_hole_run *h, window *w)
 static rd_status run_pass(rd_hole_run *h, const window *w, rd_error *err)
 {
     int32_t rows[RD_BLOCK_MOST];
-    rd_pick_query q = { .banned = h->banned,
-                        .n_banned = h->n_banned,
+    bool plain = h->fixed || h->settled_length;
+    rd_pick_query q = { .banned = plain ? h->banned_plain : h->banned,
+                        .n_banned = plain ? h->n_banned_plain : h->n_banned,
                         .limit = h->o.limit,
                         .watched = w->watched,
                         .rows = rows,
@@ -202,32 +214,48 @@ static bool may_grow(const rd_hole_run *h, int more)
     return h->n + more < h->o.tokens_most;
 }
 
-static void fill(rd_hole_run *h, int i)
+static bool is_length(const rd_hole_run *h, int32_t id)
+{
+    return id >= 0 && (id == h->o.ids.del || id == h->o.ids.split);
+}
+
+static void fill(rd_hole_run *h, int i, int32_t token, float prob)
 {
     rd_slot *s = &h->slots[h->settled + i];
 
-    s->token = h->picks[i].token;
-    s->prob = h->picks[i].prob;
+    s->token = token;
+    s->prob = prob;
     s->state = RD_SLOT_FILLED;
 }
 
-/* Masks above the threshold, or the surest one. */
+/* Masks above the threshold, or the surest one. The length changes only where the model is sure of it:
+ * a guess is always a token. */
 static int fill_masks(rd_hole_run *h, const window *w)
 {
     int changed = 0, best = -1;
+    float best_prob = -1.0f;
 
     for (int i = 0; i < w->slots; i++) {
-        if (h->slots[h->settled + i].state != RD_SLOT_MASK || h->picks[i].token < 0) continue;
-        if (best < 0 || h->picks[i].prob > h->picks[best].prob) best = i;
-        if (h->picks[i].prob <= h->o.threshold) continue;
-        fill(h, i);
-        changed++;
+        const rd_pick *p = &h->picks[i];
+        bool guess = !is_length(h, p->token);
+
+        if (h->slots[h->settled + i].state != RD_SLOT_MASK || p->token < 0) continue;
+        if (p->prob > (guess ? h->o.threshold : h->o.length_threshold)) {
+            fill(h, i, p->token, p->prob);
+            changed++;
+        }
+        float prob = guess ? p->prob : is_length(h, p->second) ? 0.0f : p->second_prob;
+
+        if (prob <= best_prob || (!guess && p->second < 0)) continue;
+        best = i;
+        best_prob = prob;
     }
-    if (changed == 0 && best >= 0) {
-        fill(h, best);
-        changed++;
-    }
-    return changed;
+    if (changed > 0 || best < 0) return changed;
+    const rd_pick *p = &h->picks[best];
+    bool second = is_length(h, p->token) && !is_length(h, p->second);
+
+    fill(h, best, second ? p->second : p->token, second ? p->second_prob : p->prob);
+    return 1;
 }
 
 /* Filled slots: seen again, they keep their place, change, or go back to mask. */
@@ -257,6 +285,14 @@ static int look_again(rd_hole_run *h, const window *w)
     return changed;
 }
 
+/* A model that deletes what it split, and splits again, would never end: it may turn round once. */
+static void note_edit(rd_hole_run *h, int kind)
+{
+    h->turns += h->last_edit == -kind;
+    h->last_edit = kind;
+    if (h->turns > 1) h->settled_length = true;
+}
+
 /* Deletes and splits among the open slots become what they mean. */
 static void apply_edits(rd_hole_run *h, int slots)
 {
@@ -267,12 +303,14 @@ static void apply_edits(rd_hole_run *h, int slots)
         if (h->o.ids.del >= 0 && s->token == h->o.ids.del) {
             memmove(s, s + 1, (size_t)(h->n - i - 1) * sizeof *s);
             h->n--;
+            note_edit(h, -1);
         } else if (h->o.ids.split >= 0 && s->token == h->o.ids.split) {
             *s = (rd_slot){ .token = h->o.ids.mask };
+            note_edit(h, 1);
             if (may_grow(h, 1))
                 insert(h, i, *s);
             else
-                h->full = true;
+                h->full = h->settled_length = true;
         }
     }
 }
@@ -298,7 +336,8 @@ static rd_status next_block(rd_hole_run *h, rd_error *err)
     if (rd_sequence_extend(&h->sequence, tokens, h->block, h->o.cancel, err)) return err->status;
     h->sequence.prefilled = prefilled;
     h->settled += h->block;
-    h->passes = h->checks = 0;
+    h->passes = h->checks = h->turns = h->last_edit = 0;
+    h->settled_length = false;
     if (h->n > h->settled) return RD_OK;
     if (h->fixed) {
         h->done = true;
@@ -324,7 +363,7 @@ rd_status rd_hole_step(rd_hole_run *h, bool *done, rd_error *err)
         h->started = true;
         if (!h->fixed && h->o.ids.del < 0 && !h->slots[0].seeded) {
             if (probe_length(h, err)) return err->status;
-            ban_lengths(h);
+            h->fixed = true;
         }
     }
     compose(h, &w);
@@ -339,12 +378,12 @@ rd_status rd_hole_step(rd_hole_run *h, bool *done, rd_error *err)
     h->passes++;
     h->checks += checking;
     bool tired = h->passes >= PASSES_MOST;
+
+    if (tired) h->settled_length = true; /* from here on each pass fills a mask */
     int changed = tired || h->checks > CHECKS_MOST ? 0 : look_again(h, &w);
 
     changed += fill_masks(h, &w);
     apply_edits(h, w.slots);
-    /* A model that keeps splitting is stopped by its own length. */
-    if (h->full && !h->fixed) ban_lengths(h);
     bool over = open_masks(h) == 0 && (changed == 0 || h->checks > CHECKS_MOST || tired);
 
     if (h->n == h->settled) over = true;

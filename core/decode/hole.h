@@ -24,9 +24,10 @@ typedef struct rd_hole_options {
     const int32_t *banned; /* sorted; what must never be written, mask, delete and split apart */
     int n_banned;
     int32_t limit;
-    float threshold;      /* fill a mask above */
-    float doubt;          /* a filled slot whose probability falls below goes back to mask */
-    float edit_threshold; /* rewriting: another token above replaces a seeded one */
+    float threshold;        /* fill a mask above */
+    float length_threshold; /* delete or split a mask above */
+    float doubt;            /* a filled slot whose probability falls below goes back to mask */
+    float edit_threshold;   /* rewriting: another token above replaces a seeded one */
     int tokens_most;
     int tokens; /* the hole's length where it is known; 0: not */
     const rd_cancel *cancel;
