@@ -315,11 +315,12 @@ static void apply_edits(rd_hole_run *h, int slots)
     }
 }
 
+/* Masks in the open block; what spilled over waits for its own. */
 static int open_masks(const rd_hole_run *h)
 {
-    int n = 0;
+    int n = 0, end = h->n - h->settled < h->block ? h->n : h->settled + h->block;
 
-    for (int i = h->settled; i < h->n; i++) n += h->slots[i].state == RD_SLOT_MASK;
+    for (int i = h->settled; i < end; i++) n += h->slots[i].state == RD_SLOT_MASK;
     return n;
 }
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ANCHOR_LEAST = 8, NEAR_PREFIX = 160, FAR_STEP = 128 };
+enum { ANCHOR_LEAST = 8 };
 
 static const float length_weight = 3.0f, keep_weight = 0.5f, rate_weight_most = 5.0f;
 
@@ -260,27 +260,4 @@ void rd_rows_hole(rd_rows *r, const rd_objective_tokens *t, const rd_hole *hole,
             add_hole_block(r, t, hole, first, done, canvas, random);
     free(canvas);
     rd_ids_clear(&clean);
-}
-
-void rd_rows_layout(rd_ids *out, const rd_objective_tokens *t, const rd_window *window,
-                    const int32_t *ids, int n, int start, int hole_n)
-{
-    int far_end =
-        start > NEAR_PREFIX ? (start - NEAR_PREFIX + FAR_STEP - 1) / FAR_STEP * FAR_STEP : 0;
-    int far_start = far_end > window->far ? far_end - window->far : 0;
-    int line = start + hole_n, first = out->n;
-
-    if (far_end > start) far_end = start;
-    rd_ids_append(out, window->head, window->head_n);
-    rd_ids_append(out, ids + far_start, far_end - far_start);
-    while (line < n && !(t->flags[ids[line]] & RD_TOKEN_NEWLINE)) line++;
-    rd_ids_push(out, t->suffix);
-    rd_ids_append(out, ids + line, least(window->suffix, n - line));
-    rd_ids_push(out, t->prefix);
-    rd_ids_append(out, ids + far_end, start - far_end);
-    rd_ids_push(out, t->fill);
-    int echo = window->block - (out->n - first) % window->block;
-
-    /* A document that begins inside the echo repeats its tag instead. */
-    for (int i = start - echo; i < start; i++) rd_ids_push(out, i < 0 ? t->fill : ids[i]);
 }

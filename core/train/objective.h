@@ -61,16 +61,4 @@ typedef struct rd_hole {
 
 void rd_rows_hole(rd_rows *r, const rd_objective_tokens *t, const rd_hole *hole, rd_random *random);
 
-/* Lay out a document's tokens around the hole [start, start + n) as the editor will: appends the
- * context to `out`. `head` are the file's tags. Far prefix and suffix take at most so many tokens. */
-typedef struct rd_window {
-    const int32_t *head;
-    int head_n;
-    int far, suffix; /* tokens at most */
-    int block;
-} rd_window;
-
-void rd_rows_layout(rd_ids *out, const rd_objective_tokens *t, const rd_window *window,
-                    const int32_t *ids, int n, int start, int hole_n);
-
 #endif

@@ -32,7 +32,8 @@ Test(config, reads_every_recorded_model)
 
 Test(config, refuses_what_is_no_configuration)
 {
-    static const char *const cases[] = { "", "[]", "{}", "{\"hidden_size\": 64}", "{\"hidden_size\":" };
+    static const char *const cases[] = { "", "[]", "{}", "{\"hidden_size\": 64}",
+                                         "{\"hidden_size\":" };
     rd_model_config c;
     rd_error err = { 0 };
 

@@ -1,5 +1,6 @@
 /* test_objective.c - labels and sight of the three questions, by their definition. */
 #include "core/base/memory.h"
+#include "core/decode/prompt.h"
 #include "core/train/objective.h"
 
 #include <criterion/criterion.h>
@@ -113,11 +114,18 @@ Test(objective, labels_of_a_hole_lead_to_its_text_when_applied)
     document(ids, 400);
     for (int round = 0; round < 2000; round++) {
         int n = (int)rd_random_below(&random, 70), start = 100;
-        rd_window window = { .far = 128, .suffix = 64, .block = 32 };
+        rd_layout layout = {
+            .block = 32, .far_most = 128, .far_step = 128, .near_least = 32, .quote_most = 64
+        };
+        rd_layout_ids layout_ids = { .suffix = t.suffix,
+                                     .prefix = t.prefix,
+                                     .fill = t.fill,
+                                     .language = { t.fill, t.fill, t.fill } };
         rd_ids context = { 0 };
         rd_rows r = { 0 };
 
-        rd_rows_layout(&context, &t, &window, ids, 400, start, n);
+        rd_layout_context(&context, &layout, &layout_ids, RD_LANGUAGE_OTHER, ids, start,
+                          ids + start + n, 400 - start - n);
         cr_assert_eq(context.n % 32, 0);
         cr_assert_eq(context.id[context.n - 1], ids[start - 1]);
         rd_hole hole = { .context = context.id,

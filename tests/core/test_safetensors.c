@@ -86,10 +86,12 @@ Test(safetensors, refuses_hostile_headers_by_name)
     refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 8);
     refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,8]}}", 8);
     refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],"
-            "\"data_offsets\":[0,0]}}", 0);
+            "\"data_offsets\":[0,0]}}",
+            0);
     refused("{\"a\":{\"dtype\":\"X9\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8);
     refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
-            "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4);
+            "\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+            4);
     refused("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8);
     refused("{\"a\":[1]}", 0);
     refused("{", 0);

@@ -1,0 +1,193 @@
+/* test_model.c - what a checkpoint may look like: the full shape is accepted, a wrong one refused by name.
+ * The numbers of a pass are held by conformance. */
+#include "core/base/buf.h"
+#include "core/base/memory.h"
+#include "core/model/model.h"
+#include "core/plugin.h"
+
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char mini[] =
+    "{\"architectures\":[\"LLaDA2MoeModelLM\"],\"model_type\":\"llada2_moe\",\"hidden_size\":2048,"
+    "\"num_hidden_layers\":20,\"num_attention_heads\":16,\"num_key_value_heads\":4,\"head_dim\":"
+    "128,"
+    "\"intermediate_size\":5120,\"moe_intermediate_size\":512,\"num_experts\":256,"
+    "\"num_experts_per_tok\":8,\"num_shared_experts\":1,\"first_k_dense_replace\":1,\"n_group\":8,"
+    "\"topk_group\":4,\"routed_scaling_factor\":2.5,\"rope_theta\":600000,\"partial_rotary_"
+    "factor\":0.5,"
+    "\"rms_norm_eps\":1e-6,\"vocab_size\":157184,\"tie_word_embeddings\":false,"
+    "\"max_position_embeddings\":32768,\"score_function\":\"sigmoid\",\"norm_topk_prob\":true,"
+    "\"moe_router_enable_expert_bias\":true,\"hidden_act\":\"silu\",\"torch_dtype\":\"bfloat16\"}";
+
+typedef struct header {
+    rd_buf text;
+    size_t offset;
+    int tensors;
+} header;
+
+static void add(header *h, const char *name, int rows, int cols)
+{
+    size_t bytes = (size_t)rows * (size_t)cols * 2;
+
+    rd_buf_format(&h->text, "%s\"%s\":{\"dtype\":\"BF16\",\"shape\":[", h->tensors ? "," : "",
+                  name);
+    if (rows > 1) rd_buf_format(&h->text, "%d,", rows);
+    rd_buf_format(&h->text, "%d],\"data_offsets\":[%zu,%zu]}", cols, h->offset, h->offset + bytes);
+    h->offset += bytes;
+    h->tensors++;
+}
+
+static void add_in(header *h, int layer, const char *what, int rows, int cols)
+{
+    char name[128];
+
+    snprintf(name, sizeof name, "model.layers.%d.%s", layer, what);
+    add(h, name, rows, cols);
+}
+
+static void add_mlp(header *h, int layer, const char *where, int width)
+{
+    char name[96];
+
+    snprintf(name, sizeof name, "mlp.%sgate_proj.weight", where);
+    add_in(h, layer, name, width, 2048);
+    snprintf(name, sizeof name, "mlp.%sup_proj.weight", where);
+    add_in(h, layer, name, width, 2048);
+    snprintf(name, sizeof name, "mlp.%sdown_proj.weight", where);
+    add_in(h, layer, name, 2048, width);
+}
+
+/* The header of LLaDA2.1-mini; `wrong` gives one expert another width. */
+static header full_header(bool wrong)
+{
+    header h = { 0 };
+    char name[64];
+
+    rd_buf_text(&h.text, "{");
+    add(&h, "model.word_embeddings.weight", 157184, 2048);
+    add(&h, "model.norm.weight", 1, 2048);
+    add(&h, "lm_head.weight", 157184, 2048);
+    for (int l = 0; l < 20; l++) {
+        add_in(&h, l, "input_layernorm.weight", 1, 2048);
+        add_in(&h, l, "post_attention_layernorm.weight", 1, 2048);
+        add_in(&h, l, "attention.query_key_value.weight", 3072, 2048);
+        add_in(&h, l, "attention.query_layernorm.weight", 1, 128);
+        add_in(&h, l, "attention.key_layernorm.weight", 1, 128);
+        add_in(&h, l, "attention.dense.weight", 2048, 2048);
+        if (l == 0) {
+            add_mlp(&h, 0, "", 5120);
+            continue;
+        }
+        add_in(&h, l, "mlp.gate.weight", 256, 2048);
+        add_in(&h, l, "mlp.gate.expert_bias", 1, 256);
+        add_mlp(&h, l, "shared_experts.", 512);
+        for (int e = 0; e < 256; e++) {
+            snprintf(name, sizeof name, "experts.%d.", e);
+            add_mlp(&h, l, name, wrong && l == 7 && e == 100 ? 511 : 512);
+        }
+    }
+    rd_buf_text(&h.text, "}");
+    while (h.text.len % 8) rd_buf_text(&h.text, " ");
+    return h;
+}
+
+/* A sparse file: the header, and a length. */
+static void write_file(const char *path, const header *h)
+{
+    uint64_t n = h->text.len;
+    int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+
+    cr_assert(fd >= 0 && write(fd, &n, 8) == 8 && write(fd, h->text.data, n) == (ssize_t)n);
+    cr_assert(!ftruncate(fd, (off_t)(8 + n + h->offset)));
+    close(fd);
+}
+
+static rd_status check(bool wrong, int *tensors, rd_error *err)
+{
+    char path[] = "/tmp/rd_modelXXXXXX";
+    rd_safetensors *s = NULL;
+    rd_model_config c;
+    header h = full_header(wrong);
+    int fd = mkstemp(path);
+
+    cr_assert(fd >= 0);
+    close(fd);
+    write_file(path, &h);
+    *tensors = h.tensors;
+    rd_status status = rd_config_parse(mini, sizeof mini - 1, "config.json", &c, err);
+
+    if (!status) status = rd_safetensors_open(path, &s, err);
+    if (!status) status = rd_model_check(&c, s, err);
+    rd_safetensors_close(s);
+    rd_buf_clear(&h.text);
+    unlink(path);
+    return status;
+}
+
+Test(model, accepts_the_full_shape_of_a_published_checkpoint, .timeout = 60)
+{
+    rd_error err = { 0 };
+    int tensors;
+
+    cr_assert_eq(check(false, &tensors, &err), RD_OK, "%s", err.text);
+    cr_assert_eq(tensors, 14813);
+}
+
+Test(model, refuses_a_wrong_shape_by_the_tensors_name, .timeout = 60)
+{
+    rd_error err = { 0 };
+    int tensors;
+
+    cr_assert_eq(check(true, &tensors, &err), RD_INVALID);
+    cr_assert(
+        strstr(
+            err.text,
+            "model.layers.7.mlp.experts.100.gate_proj.weight is [511, 2048], expected [512, 2048]"),
+        "%s", err.text);
+}
+
+Test(model, a_pass_is_checked_before_it_runs)
+{
+    rd_model_options o = {
+        .device = { .precision = RD_EXACT }, .max_rows = 8, .kv_blocks = 4, .block_size = 4
+    };
+    rd_model *m = NULL;
+    int32_t tokens[9] = { 0 }, beyond[] = { 4 };
+    rd_error err;
+
+    cr_assert(!rd_backend_find(NULL, &o.backend, &err));
+    cr_assert(!rd_model_open(RD_TEST_DATA "/golden/models/m1_base", &o, &m, &err), "%s", err.text);
+    cr_assert_eq(rd_forward(m, &(rd_pass){ .tokens = tokens, .rows = 9 }, &err), RD_INVALID);
+    cr_assert_eq(
+        rd_forward(m, &(rd_pass){ .tokens = tokens, .rows = 4, .past = beyond, .past_blocks = 1 },
+                   &err),
+        RD_INVALID);
+    cr_assert_eq(rd_forward(m, &(rd_pass){ .tokens = tokens, .rows = 4, .keep = beyond }, &err),
+                 RD_INVALID);
+    tokens[2] = 1 << 20;
+    cr_assert_eq(rd_forward(m, &(rd_pass){ .tokens = tokens, .rows = 4 }, &err), RD_INVALID);
+    tokens[2] = -1;
+    cr_assert_eq(rd_forward(m, &(rd_pass){ .tokens = tokens, .rows = 4 }, &err), RD_INVALID);
+    rd_model_close(m);
+}
+
+Test(model, a_cancelled_pass_says_so)
+{
+    rd_model_options o = { .device = { .precision = RD_EXACT }, .max_rows = 8 };
+    int32_t tokens[8] = { 0 };
+    rd_cancel cancel = { 0 };
+    rd_model *m = NULL;
+    rd_error err;
+
+    cr_assert(!rd_backend_find(NULL, &o.backend, &err));
+    cr_assert(!rd_model_open(RD_TEST_DATA "/golden/models/m1_base", &o, &m, &err), "%s", err.text);
+    rd_cancel_set(&cancel);
+    cr_assert_eq(rd_forward(m, &(rd_pass){ .tokens = tokens, .rows = 8, .cancel = &cancel }, &err),
+                 RD_CANCELLED);
+    rd_model_close(m);
+}

@@ -1,0 +1,1 @@
+rd_test(plugins/test_cpu.c rd_core rd_cpu)

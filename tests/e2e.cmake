@@ -1,0 +1,9 @@
+# The recorded answers of the reference code, on each path; a path that the machine lacks is refused by name
+# and counts as skipped.
+foreach(isa plain avx2 avx512)
+    add_test(NAME conformance_${isa} COMMAND $<TARGET_FILE:redraft> conformance
+        ${CMAKE_CURRENT_SOURCE_DIR}/data/golden --isa ${isa})
+    set_tests_properties(conformance_${isa} PROPERTIES SKIP_REGULAR_EXPRESSION "this processor has no")
+endforeach()
+add_test(NAME command_line COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/command_line.sh
+    $<TARGET_FILE:redraft> ${PROJECT_SOURCE_DIR})
