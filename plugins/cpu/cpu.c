@@ -408,13 +408,15 @@ static rd_status cpu_kv_write(rd_device *d, rd_kv *kv, int block, const void *fr
 
 static rd_status cpu_begin(rd_device *d, int rows, rd_error *err)
 {
-    (void)d, (void)rows, (void)err;
+    (void)rows, (void)err;
+    rd_cpu_pool_hot(d->pool, true);
     return RD_OK;
 }
 
 static rd_status cpu_end(rd_device *d, rd_error *err)
 {
-    (void)d, (void)err;
+    (void)err;
+    rd_cpu_pool_hot(d->pool, false);
     return RD_OK;
 }
 

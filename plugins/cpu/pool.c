@@ -7,9 +7,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
-enum { LOOKS = 4000 }; /* before a waiting thread sleeps */
+enum { LOOKS = 4000 }; /* before a waiting thread yields, or sleeps where no pass is under way */
 
 struct rd_cpu_pool {
     int threads;
@@ -18,7 +19,7 @@ struct rd_cpu_pool {
     pthread_cond_t wake;
     atomic_uint round;
     atomic_int next, busy;
-    atomic_bool stop;
+    atomic_bool stop, hot;
     atomic_int sleeping;
     int n;
     void (*work)(void *user, int piece, int thread);
@@ -44,10 +45,13 @@ static void take_pieces(rd_cpu_pool *p, int thread)
 
 static void wait_round(rd_cpu_pool *p, unsigned seen)
 {
-    for (int i = 0; i < LOOKS; i++) {
-        if (atomic_load(&p->round) != seen) return;
-        relax();
-    }
+    do {
+        for (int i = 0; i < LOOKS; i++) {
+            if (atomic_load(&p->round) != seen) return;
+            relax();
+        }
+        if (atomic_load(&p->hot)) sched_yield();
+    } while (atomic_load(&p->hot));
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->sleeping, 1);
     while (atomic_load(&p->round) == seen) pthread_cond_wait(&p->wake, &p->lock);
@@ -137,4 +141,9 @@ void rd_cpu_pool_run(rd_cpu_pool *p, int n, void (*work)(void *user, int piece, 
         else
             sched_yield();
     }
+}
+
+void rd_cpu_pool_hot(rd_cpu_pool *p, bool hot)
+{
+    atomic_store(&p->hot, hot);
 }

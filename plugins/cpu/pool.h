@@ -6,10 +6,15 @@
 #ifndef RD_CPU_POOL_H
 #define RD_CPU_POOL_H
 
+#include <stdbool.h>
+
 typedef struct rd_cpu_pool rd_cpu_pool;
 
 rd_cpu_pool *rd_cpu_pool_new(int threads); /* including the caller's */
 void rd_cpu_pool_free(rd_cpu_pool *p);
+/* While a pass is under way its threads look for work and do not sleep: a wake-up costs more than most
+ * pieces. */
+void rd_cpu_pool_hot(rd_cpu_pool *p, bool hot);
 int rd_cpu_pool_threads(const rd_cpu_pool *p);
 void rd_cpu_pool_run(rd_cpu_pool *p, int n, void (*work)(void *user, int piece, int thread),
                      void *user);
