@@ -117,7 +117,7 @@ static void spell(const int16_t byte_of[512], const char *key, size_t n, rd_buf 
     rd_buf_reset(out);
     for (size_t i = 0; i < n;) {
         uint32_t c = s[i] < 0x80 ? s[i]
-                     : s[i] >= 0xc2 && s[i] < 0xd0 && i + 1 < n
+                     : s[i] >= 0xc2 && s[i] < 0xc8 && i + 1 < n
                          ? (uint32_t)(s[i] & 0x1f) << 6 | (s[i + 1] & 0x3f)
                          : 511;
 

@@ -151,6 +151,8 @@ Test(tokenizer, refuses_what_it_cannot_do_by_name)
            "", "", "lookbehind");
     expect("{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Contiguous\"}", "", "",
            "", "Contiguous");
+    /* letters beyond the byte alphabet, found by fuzzing */
+    expect(good_pre, ",\"\\u0250\\u03ff\":256", "", "", NULL);
     expect(good_pre, ",\"ab\":-1", "", "", "entry \"ab\"");
     expect(good_pre, ",\"ab\":99999999", "", "", "entry \"ab\"");
     expect(good_pre, ",\"ab\":5", "", "", "taken");
