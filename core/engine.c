@@ -4,6 +4,7 @@
 #include "core/base/memory.h"
 #include "core/decode/hole.h"
 #include "core/decode/prompt.h"
+#include "core/format/chat.h"
 #include "core/format/file.h"
 #include "core/plugin.h"
 
@@ -21,6 +22,7 @@ struct rd_engine {
     rd_tokenizer *tokenizer;
     rd_layout_ids ids;
     bool layout; /* the model knows our layout's tags */
+    rd_chat_kind chat;
     int32_t *banned;
     int n_banned;
     int32_t stop[9];
@@ -123,6 +125,7 @@ rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *
         rd_fail(err, RD_INVALID, "%s: the tokenizer has no <|mask|>", dir);
         goto fail;
     }
+    if (!e->layout && rd_chat_detect(dir, &e->chat, err)) goto fail;
     collect_banned(e);
     e->pool = rd_kv_pool_new(rd_model_kv_blocks(e->model), rd_model_block_size(e->model));
     rd_model_describe(e->model, &info);
@@ -232,8 +235,11 @@ static rd_status open_decoder(rd_run *r, const rd_request *rq, rd_error *err)
 
     if (room < block) return rd_fail(err, RD_INVALID, "%d tokens are too many", most);
     if (e->layout) rd_ids_push(&prompt, e->ids.language[rd_language_of(rq->language)]);
-    status = rd_tokenizer_encode(e->tokenizer, rq->prefix, rq->prefix_bytes, RD_TEXT_PLAIN, &prompt,
-                                 err);
+    rd_chat_message message = { RD_CHAT_USER, rq->prefix, rq->prefix_bytes };
+
+    status = e->chat ? rd_chat_encode(e->tokenizer, e->chat, &message, 1, &prompt, err)
+                     : rd_tokenizer_encode(e->tokenizer, rq->prefix, rq->prefix_bytes,
+                                           RD_TEXT_PLAIN, &prompt, err);
     int skip = prompt.n > room ? prompt.n - room : 0;
     rd_decoder_options o = { .model = e->model,
                              .pool = e->pool,
