@@ -66,9 +66,15 @@ static void plain(bool ta, bool tb, int m, int n, int k, const float *a, int lda
 
 #ifdef RD_HAVE_DNNL
 
+/* The resolvers of clones run before the thread sanitizer is ready. */
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
+
 /* Round to nearest even. NaN is of no matter here: the trainer checks its loss. */
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) static void round_row(
-    uint16_t *restrict out, const float *restrict in, int n)
+CLONES static void round_row(uint16_t *restrict out, const float *restrict in, int n)
 {
     for (int i = 0; i < n; i++) {
         uint32_t bits;
