@@ -202,6 +202,10 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
         status = rd_tokenizer_encode(e->tokenizer, rq->draft, rq->draft_bytes, RD_TEXT_PLAIN, &seed,
                                      err);
     if (rq->task == RD_REWRITE && seed.n + 64 > most) most = seed.n + 64;
+    /* What was asked for at most is cut to what fits; a known length or a draft that does not is refused. */
+    int fits = (rd_model_kv_blocks(e->model) - 3) * layout.block - p.context.n;
+
+    if (most > fits && rq->hole_tokens <= fits && seed.n <= fits) most = fits;
     rd_hole_options o = { .model = e->model,
                           .pool = e->pool,
                           .ids = r->edit_ids,
