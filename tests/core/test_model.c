@@ -191,3 +191,42 @@ Test(model, a_cancelled_pass_says_so)
                  RD_CANCELLED);
     rd_model_close(m);
 }
+
+/* Picks of the built-in model (tied embedding, one group, delete and split ids), which no recorded case covers. */
+static bool builtin_picks(const char *isa, rd_pick *out, int rows)
+{
+    rd_model_options o = { .device = { .isa = isa, .precision = RD_EXACT }, .max_rows = rows };
+    int32_t tokens[64];
+    rd_pick_query q = { .n_rows = rows };
+    rd_model *m = NULL;
+    rd_error err;
+
+    cr_assert(!rd_backend_find(NULL, &o.backend, &err));
+    rd_status s = rd_model_open(RD_SOURCE_DIR "/core/builtin", &o, &m, &err);
+
+    if (s == RD_DEVICE) return false; /* this machine has not got it */
+    cr_assert_eq(s, RD_OK, "%s", err.text);
+    for (int i = 0; i < rows; i++) tokens[i] = i % 5 ? 70 + i * 97 % 8000 : 2;
+    rd_pass p = { .tokens = tokens, .rows = rows, .query = &q, .picks = out };
+
+    cr_assert(!rd_forward(m, &p, &err), "%s", err.text);
+    rd_model_close(m);
+    return true;
+}
+
+Test(model, the_builtin_model_answers_alike_on_every_path, .timeout = 60)
+{
+    static const char *const sets[] = { "avx2", "avx512", "avx512-f32" };
+    rd_pick want[64], got[64];
+
+    cr_assert(builtin_picks("plain", want, 64));
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        if (!builtin_picks(sets[i], got, 64)) continue;
+        for (int r = 0; r < 64; r++) {
+            bool close_call = want[r].prob - want[r].second_prob < 1e-3f;
+
+            cr_assert(close_call || got[r].token == want[r].token, "%s, row %d", sets[i], r);
+            cr_assert_float_eq((double)got[r].prob, (double)want[r].prob, 1e-3);
+        }
+    }
+}
