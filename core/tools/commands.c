@@ -63,6 +63,7 @@ static const rd_option train_options[] = {
     { "--lr", "X", "learning rate; 0.002 without it" },
     { "--adamw", NULL, "AdamW for all weights, not Muon" },
     { "--decontam", "FILE", "digests of lines that must not be trained on" },
+    { "--from", "MODEL", "start from this model; `builtin` is the built-in one" },
     { "--resume", NULL, "go on from the checkpoint" },
     { "--seed", "N", "1 without it" },
     { "--backend", "NAME", "cpu, cuda or auto" },

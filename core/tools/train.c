@@ -1,11 +1,13 @@
 /* train.c - redraft train: a corpus folder to a model folder.
  *
  * DIR is what core/train/fetch-corpus made (src/ and held/), or holds a packed corpus already. Ctrl-C
- * stops after the step under way, with a checkpoint; --resume goes on from it.
+ * stops after the step under way, with a checkpoint; --resume goes on from it. --from starts from a
+ * model's weights, shape and tokenizer with a fresh optimiser.
  */
 #include "core/tools/calls.h"
 
 #include "core/base/memory.h"
+#include "core/engine.h"
 #include "core/format/file.h"
 #include "core/plugin.h"
 #include "core/train/sampler.h"
@@ -107,7 +109,7 @@ static bool has_file(const char *dir, const char *name)
 
 /* The packed corpus of `dir`; made into `out` first where `dir` holds source trees. */
 static rd_status open_corpus(job *j, const char *dir, const char *out, const char *decontam,
-                             rd_error *err)
+                             const char *from_model, rd_error *err)
 {
     if (!has_file(dir, "corpus.rdc") && !has_file(out, "corpus.rdc")) {
         char *src = rd_path_join(dir, "src"), *held = rd_path_join(dir, "held");
@@ -116,6 +118,7 @@ static rd_status open_corpus(job *j, const char *dir, const char *out, const cha
                                 .out = out,
                                 .decontam = decontam,
                                 .vocab = VOCAB,
+                                .tokenizer = from_model,
                                 .report = say_line };
         rd_status s = rd_corpus_make(&o, err);
 
@@ -151,11 +154,15 @@ static rd_status write_model(job *j, const char *out, rd_error *err)
 }
 
 static rd_status train(const rd_args *a, job *j, rd_train_options *o, const char *out,
-                       rd_error *err)
+                       const char *from_model, rd_error *err)
 {
     rd_model_config c = small_shape(rd_corpus_vocab(j->corpus));
     rd_sampler sampler = rd_mixture_sampler(j->mixture);
 
+    if (from_model && rd_config_read(from_model, &c, err)) return err->status;
+    if (c.vocab_size != rd_corpus_vocab(j->corpus))
+        return rd_fail(err, RD_INVALID, "%s has %d tokens, the corpus %d", from_model, c.vocab_size,
+                       rd_corpus_vocab(j->corpus));
     rd_mixture_held_out(j->mixture, HELD_TOKENS, HELD_PIECE, o->rows_per_pack, &j->held, &j->held_n,
                         &o->held_out_bytes);
     if (j->held_n) {
@@ -171,6 +178,8 @@ static rd_status train(const rd_args *a, job *j, rd_train_options *o, const char
         j->product[i] = (rd_product){ device, j->backend->gemm };
     }
     if (rd_trainer_open(&j->params, o, &sampler, j->product, &j->trainer, err)) return err->status;
+    if (from_model && rd_params_read(&j->params, rd_trainer_weights(j->trainer), from_model, err))
+        return err->status;
     if (rd_args_flag(a, "--resume") && rd_trainer_resume(j->trainer, out, err)) return err->status;
     if (rd_trainer_run(j->trainer, 0, err)) return err->status;
     return write_model(j, out, err);
@@ -178,7 +187,8 @@ static rd_status train(const rd_args *a, job *j, rd_train_options *o, const char
 
 int rd_tool_train(const rd_args *a)
 {
-    const char *out = rd_args_text(a, "--out");
+    const char *out = rd_args_text(a, "--out"), *from = rd_args_text(a, "--from");
+    char builtin[4096];
     rd_train_options o = rd_train_defaults();
     rd_error err = { 0 };
     job j = { 0 };
@@ -203,9 +213,13 @@ int rd_tool_train(const rd_args *a)
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
     mkdir(out, 0777);
+    if (from && !strcmp(from, "builtin")) {
+        if (rd_engine_builtin(builtin, sizeof builtin, &err)) return rd_tool_fail(a, &err);
+        from = builtin;
+    }
     if (rd_backend_find(rd_args_text(a, "--backend"), &j.backend, &err) ||
-        open_corpus(&j, rd_args_at(a, 0), out, rd_args_text(a, "--decontam"), &err) ||
-        train(a, &j, &o, out, &err))
+        open_corpus(&j, rd_args_at(a, 0), out, rd_args_text(a, "--decontam"), from, &err) ||
+        train(a, &j, &o, out, from, &err))
         rd_tool_fail(a, &err);
     rd_trainer_close(j.trainer);
     for (int i = 0; i < j.threads; i++) j.backend->close(j.product[i].device);

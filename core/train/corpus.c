@@ -503,10 +503,14 @@ rd_status rd_corpus_make(const rd_corpus_options *o, rd_error *err)
     for (int i = 0; i < REASONS; i++)
         report(&mk, "%s: %lld files, %.1f MB", reason_names[i], (long long)mk.files[i],
                (double)mk.bytes[i] * 1e-6);
-    for (size_t i = 0; i < mk.n; i++)
+    for (size_t i = 0; !o->tokenizer && i < mk.n; i++)
         if (!mk.docs[i].held_out) rd_bpe_count(bpe, mk.docs[i].text, mk.docs[i].n);
-    report(&mk, "vocabulary: %d", rd_bpe_train(bpe, o->vocab));
-    status = rd_bpe_write(bpe, o->out, err);
+    if (o->tokenizer)
+        status = rd_bpe_read(bpe, o->tokenizer, err);
+    else
+        rd_bpe_train(bpe, o->vocab);
+    report(&mk, "vocabulary: %d", rd_bpe_size(bpe));
+    if (!status) status = rd_bpe_write(bpe, o->out, err);
     if (!status) status = pack(&mk, bpe, err);
 out:
     for (size_t i = 0; i < mk.n; i++) free(mk.docs[i].text);

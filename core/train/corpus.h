@@ -38,6 +38,7 @@ typedef struct rd_corpus_options {
     const char *out;       /* corpus.rdc, tokenizer.json go here */
     const char *decontam;  /* list of BLAKE2b-64 of lines, or NULL */
     int vocab;
+    const char *tokenizer; /* folder whose merges are used; NULL: they are learnt from the text */
     void (*report)(const char *line); /* what was kept and dropped; may be NULL */
 } rd_corpus_options;
 

@@ -184,6 +184,31 @@ rd_status rd_params_write(const rd_params *p, const float *w, rd_dtype type, con
     return status;
 }
 
+/* A matrix that was packed as int8: W.q and a scale a row in W.s. */
+static bool read_packed(const rd_param *q, float *to, const rd_safetensors *file)
+{
+    char name[112];
+    const rd_tensor *values, *scales;
+
+    snprintf(name, sizeof name, "%s.q", q->name);
+    values = rd_safetensors_find(file, name);
+    snprintf(name, sizeof name, "%s.s", q->name);
+    scales = rd_safetensors_find(file, name);
+    if (!values || values->dtype != RD_I8 || values->rank != 2 || values->shape[0] != q->rows ||
+        values->shape[1] != q->cols || !scales || scales->dtype != RD_F32 ||
+        scales->bytes != (size_t)q->rows * sizeof(float))
+        return false;
+    for (int r = 0; r < q->rows; r++) {
+        const int8_t *from = (const int8_t *)values->data + (size_t)r * (size_t)q->cols;
+        float scale;
+
+        memcpy(&scale, (const char *)scales->data + (size_t)r * sizeof scale, sizeof scale);
+        for (int c = 0; c < q->cols; c++)
+            to[(size_t)r * (size_t)q->cols + (size_t)c] = (float)from[c] * scale;
+    }
+    return true;
+}
+
 rd_status rd_params_read(const rd_params *p, float *w, const char *dir, rd_error *err)
 {
     rd_safetensors *file = NULL;
@@ -194,9 +219,10 @@ rd_status rd_params_read(const rd_params *p, float *w, const char *dir, rd_error
         const rd_tensor *t = rd_safetensors_find(file, q->name);
         size_t n = (size_t)q->rows * (size_t)q->cols;
 
+        if (!t && read_packed(q, w + q->offset, file)) continue;
         if (!t || t->dtype > RD_BF16 || t->bytes != n * rd_dtype_bytes(t->dtype)) {
-            rd_fail(err, RD_INVALID, "%s: %s is %s; expected [%d, %d] in F32, F16 or BF16", dir,
-                    q->name, t ? "of another shape or type" : "missing", q->rows, q->cols);
+            rd_fail(err, RD_INVALID, "%s: %s is %s; expected [%d, %d] in F32, F16, BF16 or int8",
+                    dir, q->name, t ? "of another shape or type" : "missing", q->rows, q->cols);
             rd_safetensors_close(file);
             return RD_INVALID;
         }

@@ -55,7 +55,7 @@ void rd_params_seed(const rd_params *p, float *w, uint64_t seed);
  * and bias are always F32). */
 rd_status rd_params_write(const rd_params *p, const float *w, rd_dtype type, const char *dir,
                           rd_error *err);
-/* Read the weights of a model folder of the same shape into `w`. */
+/* Read the weights of a model folder of the same shape into `w`: float types, or our int8. */
 rd_status rd_params_read(const rd_params *p, float *w, const char *dir, rd_error *err);
 
 #endif
