@@ -2,6 +2,7 @@
 #include "core/engine.h"
 
 #include "core/base/memory.h"
+#include "core/decode/draft.h"
 #include "core/decode/hole.h"
 #include "core/decode/prompt.h"
 #include "core/format/chat.h"
@@ -15,6 +16,10 @@
 #include <unistd.h>
 
 enum { KV_BLOCKS = 96, MAX_TOKENS = 256, CONTEXT_MOST = 2048 };
+
+/* How sure sums of logarithms are, fitted on held-out holes with the built-in model. */
+static const rd_calibration own_chance = { .sure = 1.0f }, draft_chance = { .sure = 1.0f },
+                            copy_chance = { .base = -3.0f, .alike = 0.5f };
 
 struct rd_engine {
     rd_model *model;
@@ -102,7 +107,7 @@ rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *
 {
     rd_engine *e = rd_alloc0(sizeof *e);
     rd_model_options m = { .device = { .threads = o->threads, .isa = o->isa, .precision = RD_FAST },
-                           .max_rows = 256,
+                           .max_rows = 384,
                            .kv_blocks = KV_BLOCKS };
     char dir[4096];
     rd_device_info info;
@@ -183,13 +188,33 @@ static rd_status plain_prompt(rd_engine *e, const rd_request *rq, rd_prompt *p, 
     return RD_OK;
 }
 
+/* Texts of the file itself, as tokens. */
+static rd_status find_drafts(rd_run *r, const rd_request *rq, rd_ids *ids, rd_hole_draft *out,
+                             int *n, rd_error *err)
+{
+    rd_draft found[RD_DRAFTS_MOST];
+    int count = rd_drafts_find(rq->prefix, rq->prefix_bytes, rq->suffix, rq->suffix_bytes, found,
+                               RD_DRAFTS_MOST);
+    rd_status status = RD_OK;
+
+    for (int i = 0; i < count && !status; i++) {
+        status = rd_tokenizer_encode(r->e->tokenizer, found[i].text.data, found[i].text.len,
+                                     RD_TEXT_PLAIN, &ids[i], err);
+        if (status) break;
+        out[(*n)++] = (rd_hole_draft){ ids[i].id, ids[i].n, found[i].alike };
+    }
+    rd_drafts_clear(found, count);
+    return status;
+}
+
 static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
 {
     rd_engine *e = r->e;
     rd_layout layout = rd_layout_default();
     rd_prompt p = { 0 };
-    rd_ids seed = { 0 };
-    int most = rq->max_tokens > 0 ? rq->max_tokens : MAX_TOKENS;
+    rd_ids seed = { 0 }, draft_ids[RD_DRAFTS_MOST] = { 0 };
+    rd_hole_draft drafts[RD_DRAFTS_MOST];
+    int most = rq->max_tokens > 0 ? rq->max_tokens : MAX_TOKENS, n_drafts = 0;
     rd_status status;
 
     if (rq->hole_tokens > most) most = rq->hole_tokens;
@@ -201,6 +226,8 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
     if (!status && rq->task == RD_REWRITE)
         status = rd_tokenizer_encode(e->tokenizer, rq->draft, rq->draft_bytes, RD_TEXT_PLAIN, &seed,
                                      err);
+    else if (!status && !rq->no_draft)
+        status = find_drafts(r, rq, draft_ids, drafts, &n_drafts, err);
     if (rq->task == RD_REWRITE && seed.n + 64 > most) most = seed.n + 64;
     /* What was asked for at most is cut to what fits; a known length or a draft that does not is refused. */
     int fits = (rd_model_kv_blocks(e->model) - 3) * layout.block - p.context.n;
@@ -218,6 +245,12 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
                           .edit_threshold = 0.9f + 0.05f * rq->quality,
                           .tokens_most = most,
                           .tokens = rq->hole_tokens,
+                          .drafts = drafts,
+                          .n_drafts = n_drafts,
+                          .take_draft = 0.4f + 0.2f * rq->quality,
+                          .own = own_chance,
+                          .drafted = draft_chance,
+                          .copied = copy_chance,
                           .cancel = rq->cancel };
 
     if (!status)
@@ -225,6 +258,7 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
                               p.anchor.n, &r->hole, err);
     rd_prompt_clear(&p);
     rd_ids_clear(&seed);
+    for (int i = 0; i < RD_DRAFTS_MOST; i++) rd_ids_clear(&draft_ids[i]);
     return status;
 }
 
@@ -316,15 +350,13 @@ static void show_hole(rd_run *r)
     static const int states[] = { RD_MARK_MASK, RD_MARK_DRAFT, RD_MARK_EDITED, RD_MARK_SETTLED };
     int n;
     const rd_slot *s = rd_hole_slots(r->hole, &n);
-    double sure = 0.0;
 
     for (int i = 0; i < n; i++) {
+        if (s[i].spare) continue;
         add_mark(r, s[i].token, states[s[i].state], s[i].prob);
-        if (s[i].state == RD_SLOT_MASK) continue;
-        r->last.tokens++;
-        sure += log((double)(s[i].prob > 1e-6f ? s[i].prob : 1e-6f));
+        r->last.tokens += s[i].state != RD_SLOT_MASK;
     }
-    r->last.confidence = (float)exp(sure);
+    r->last.confidence = rd_hole_confidence(r->hole);
     r->last.forwards = rd_hole_forwards(r->hole);
     r->last.prefill_tokens = rd_hole_prefilled(r->hole);
     r->last.reason = rd_hole_full(r->hole) ? RD_REASON_LIMIT

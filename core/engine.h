@@ -42,6 +42,7 @@ typedef struct rd_request {
     int max_tokens;  /* 0: 256 */
     int hole_tokens; /* the hole's length where it is known; 0: not */
     float quality;   /* 0: speed; 1: quality */
+    bool no_draft;   /* the hole is filled by the model alone: no texts copied from around it */
     const rd_cancel *cancel;
 } rd_request;
 

@@ -31,8 +31,10 @@ static rd_status check_pass(const rd_model *m, const rd_pass *p, rd_error *err)
     for (int i = 0; p->keep && i < tiles; i++)
         if (p->keep[i] < -1 || p->keep[i] >= m->kv_blocks)
             return rd_fail(err, RD_INVALID, "block %d of %d", p->keep[i], m->kv_blocks);
-    if (p->branches.first % m->block_size || p->branches.first < 0 || p->branches.first > p->rows)
-        return rd_fail(err, RD_INVALID, "branches from row %d of %d", p->branches.first, p->rows);
+    if (p->branches.counts && (p->branches.first % m->block_size || p->branches.first < 0 ||
+                               p->branches.first > p->rows || p->branches.size != m->block_size))
+        return rd_fail(err, RD_INVALID, "branches of %d from row %d of %d", p->branches.size,
+                       p->branches.first, p->rows);
     return RD_OK;
 }
 

@@ -903,6 +903,18 @@ static void admit(const rd_moe *m, const float *biased, int rows, bool *admitted
     }
 }
 
+/* Rows from r on that take part in choosing their run's experts. */
+static int run_of(const rd_moe *m, int r, int rows)
+{
+    int run = rows - r < m->window ? rows - r : m->window;
+
+    if (!m->branches.counts || r < m->branches.first) return run;
+    int at = r - m->branches.first;
+    int left = m->branches.counts[at / m->branches.size] - at % m->branches.size;
+
+    return left < 1 ? 1 : left < run ? left : run;
+}
+
 static void route(const rd_moe *m, float *logits, float *biased, int rows, int *chosen,
                   float *weight)
 {
@@ -915,14 +927,8 @@ static void route(const rd_moe *m, float *logits, float *biased, int rows, int *
         biased[i] = logits[i] + bias[i % n];
     }
     for (int r = 0; r < rows; r++) {
-        if (m->capacity > 0 && r % m->window == 0) {
-            int run = rows - r < m->window ? rows - r : m->window;
-
-            if (m->branches.counts && r >= m->branches.first)
-                run = m->branches.counts[(r - m->branches.first) / m->window];
-
-            admit(m, biased + (size_t)r * n, run, admitted);
-        }
+        if (m->capacity > 0 && r % m->window == 0)
+            admit(m, biased + (size_t)r * n, run_of(m, r, rows), admitted);
         choose_experts(m, logits + (size_t)r * n, biased + (size_t)r * n,
                        m->capacity > 0 ? admitted : NULL, chosen + r * m->top_k,
                        weight + r * m->top_k);

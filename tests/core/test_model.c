@@ -260,7 +260,7 @@ static rd_status forward(passes *p, const int32_t *token, int rows, int past, bo
                      .query = q,
                      .picks = out };
 
-    if (branch) pass.branches = (rd_branches){ TRUNK, p->counts };
+    if (branch) pass.branches = (rd_branches){ TRUNK, TILE, p->counts };
     return rd_forward(p->m, &pass, err);
 }
 
