@@ -2,7 +2,9 @@
 #include "core/engine.h"
 
 #include "core/base/memory.h"
+#include "core/decode/chat_prompt.h"
 #include "core/decode/hole.h"
+#include "core/decode/overlap.h"
 #include "core/decode/prompt.h"
 #include "core/format/chat.h"
 #include "core/format/file.h"
@@ -36,6 +38,8 @@ struct rd_run {
     rd_decoder *decoder;
     int prompt_n;
     rd_edit_ids edit_ids;
+    rd_buf suffix; /* its beginning, where the hole may run into it */
+    char before;   /* the byte before the hole */
     rd_buf text;
     rd_mark *marks;
     int marks_cap;
@@ -148,6 +152,11 @@ void rd_engine_close(rd_engine *e)
     free(e);
 }
 
+bool rd_engine_follows_instructions(const rd_engine *e)
+{
+    return e->chat != RD_CHAT_NONE;
+}
+
 const char *rd_engine_describe(rd_engine *e)
 {
     return e->about;
@@ -155,7 +164,23 @@ const char *rd_engine_describe(rd_engine *e)
 
 /* ---- runs ---- */
 
-/* A checkpoint without our tags: the end of the suffix' beginning and of the prefix as plain text, filled
+static rd_status chat_prompt(rd_engine *e, const rd_request *rq, rd_prompt *p, rd_error *err)
+{
+    rd_layout layout = rd_chat_layout(rd_model_block_size(e->model));
+    rd_chat_parts parts = { .name = rq->language,
+                            .instruction = rq->instruction,
+                            .instruction_bytes = rq->instruction_bytes,
+                            .prefix = rq->prefix,
+                            .prefix_bytes = rq->prefix_bytes,
+                            .suffix = rq->suffix,
+                            .suffix_bytes = rq->suffix_bytes,
+                            .draft = rq->task == RD_REWRITE ? rq->draft : NULL,
+                            .draft_bytes = rq->draft_bytes };
+
+    return rd_chat_prompt_make(e->tokenizer, e->chat, &layout, &parts, p, err);
+}
+
+/* A checkpoint with neither our tags nor a chat template: the end of the suffix' beginning and of the prefix as plain text, filled
  * up to a block boundary from the left, so that the hole begins a fresh block. */
 static rd_status plain_prompt(rd_engine *e, const rd_request *rq, rd_prompt *p, rd_error *err)
 {
@@ -197,6 +222,7 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
     status = e->layout ? rd_prompt_make(e->tokenizer, &layout, &e->ids,
                                         rd_language_of(rq->language), rq->prefix, rq->prefix_bytes,
                                         rq->suffix, rq->suffix_bytes, layout.block, &p, err)
+             : e->chat ? chat_prompt(e, rq, &p, err)
                        : plain_prompt(e, rq, &p, err);
     if (!status && rq->task == RD_REWRITE)
         status = rd_tokenizer_encode(e->tokenizer, rq->draft, rq->draft_bytes, RD_TEXT_PLAIN, &seed,
@@ -278,6 +304,11 @@ rd_status rd_run_open(rd_engine *e, const rd_request *rq, rd_run **out, rd_error
                          (double)rq->quality, rq->max_tokens, rq->hole_tokens);
     else
         status = rq->task == RD_GENERATE ? open_decoder(r, rq, err) : open_hole(r, rq, err);
+    if (!status && rq->task == RD_INFILL && !e->layout) {
+        rd_buf_append(&r->suffix, rq->suffix,
+                      rq->suffix_bytes < RD_OVERLAP_MOST ? rq->suffix_bytes : RD_OVERLAP_MOST);
+        r->before = rq->prefix_bytes > 0 ? rq->prefix[rq->prefix_bytes - 1] : 0;
+    }
     if (status) {
         rd_run_close(r);
         return status;
@@ -291,6 +322,7 @@ void rd_run_close(rd_run *r)
     if (!r) return;
     rd_hole_close(r->hole);
     rd_decoder_close(r->decoder);
+    rd_buf_clear(&r->suffix);
     rd_buf_clear(&r->text);
     free(r->marks);
     free(r);
@@ -330,6 +362,27 @@ static void show_hole(rd_run *r)
     r->last.reason = rd_hole_full(r->hole) ? RD_REASON_LIMIT
                      : n == 0              ? RD_REASON_EMPTY
                                            : RD_REASON_DONE;
+}
+
+/* A finished hole that runs into the suffix ends where the suffix begins. */
+static void trim_hole(rd_run *r)
+{
+    size_t more = rd_overlap(r->before, r->text.data, r->text.len, r->suffix.data, r->suffix.len);
+
+    if (more == 0) return;
+    r->text.len -= more;
+    r->text.data[r->text.len] = 0;
+    while (more > 0) {
+        rd_mark *m = &r->marks[r->last.n_marks - 1];
+        size_t off = more < m->bytes ? more : m->bytes;
+
+        m->bytes -= off;
+        more -= off;
+        if (m->bytes > 0) continue;
+        r->last.n_marks--;
+        r->last.tokens--;
+    }
+    r->last.reason = r->last.tokens == 0 ? RD_REASON_EMPTY : RD_REASON_DONE;
 }
 
 static void show_decoder(rd_run *r, const rd_decoder_step *s)
@@ -374,6 +427,7 @@ rd_status rd_run_step(rd_run *r, rd_step *out, rd_error *err)
         else
             show_decoder(r, &s);
         r->last.done = r->hole ? done : s.done;
+        if (r->hole && done && r->suffix.len > 0) trim_hole(r);
         r->last.text = r->text.data ? r->text.data : "";
         r->last.bytes = r->text.len;
         r->last.marks = r->marks;
