@@ -7,8 +7,9 @@
  * The user turn quotes both sides, so that every block of the hole has seen the suffix; the assistant's turn
  * rewrites a small region: the last prefix tokens, the hole, the first suffix tokens, pinned. `|` is a block
  * boundary: the echo is just as long as it takes. Parts stand in the order of how seldom they change, and
- * nothing but the turn's end stands behind the near prefix: a keystroke changes two blocks at most. A prefix
- * too short for its echo is made up for by newlines before <before>.
+ * nothing but the turn's end stands behind the near prefix: a keystroke costs two blocks at most. A prefix too
+ * short for its echo (a file's first tokens) is made up for by newlines before <before>: three blocks then.
+ * RD_CHAT_22 is as unverified as its template is.
  *
  * Control ids come from the chat template's layout (core/format/chat) alone; <earlier> and the like
  * are plain text, as are all parts. Pure functions; any thread.
