@@ -92,6 +92,13 @@ static void collect_banned(rd_engine *e)
     }
 }
 
+static bool is_stop(const rd_engine *e, int32_t id)
+{
+    for (int i = 0; i < e->n_stop; i++)
+        if (e->stop[i] == id) return true;
+    return false;
+}
+
 static void collect_ids(rd_engine *e, const rd_model_config *c)
 {
     e->layout = rd_layout_find(e->tokenizer, &e->ids) && c->infill_layout;
@@ -130,6 +137,9 @@ rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *
         goto fail;
     }
     if (!e->layout && rd_chat_detect(dir, &e->chat, err)) goto fail;
+    int32_t turn_end = e->chat ? rd_tokenizer_id(e->tokenizer, "<|role_end|>") : -1;
+
+    if (turn_end >= 0 && !is_stop(e, turn_end)) e->stop[e->n_stop++] = turn_end;
     collect_banned(e);
     e->pool = rd_kv_pool_new(rd_model_kv_blocks(e->model), rd_model_block_size(e->model));
     rd_model_describe(e->model, &info);
@@ -254,6 +264,17 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
     return status;
 }
 
+/* What an answer may not hold: the banned ids, but for those that end it. The caller frees it. */
+static int32_t *banned_in_answers(const rd_engine *e, int *n)
+{
+    int32_t *out = rd_alloc_array((size_t)e->n_banned + 1, sizeof *out);
+
+    *n = 0;
+    for (int i = 0; i < e->n_banned; i++)
+        if (!is_stop(e, e->banned[i])) out[(*n)++] = e->banned[i];
+    return out;
+}
+
 static rd_status open_decoder(rd_run *r, const rd_request *rq, rd_error *err)
 {
     rd_engine *e = r->e;
@@ -270,12 +291,13 @@ static rd_status open_decoder(rd_run *r, const rd_request *rq, rd_error *err)
     status = e->chat ? rd_chat_encode(e->tokenizer, e->chat, &message, 1, &prompt, err)
                      : rd_tokenizer_encode(e->tokenizer, rq->prefix, rq->prefix_bytes,
                                            RD_TEXT_PLAIN, &prompt, err);
-    int skip = prompt.n > room ? prompt.n - room : 0;
+    int skip = prompt.n > room ? prompt.n - room : 0, n_banned;
+    int32_t *banned = banned_in_answers(e, &n_banned);
     rd_decoder_options o = { .model = e->model,
                              .pool = e->pool,
                              .policy = rd_policy_dial(RD_POLICY_21, rq->quality),
-                             .banned = e->banned,
-                             .n_banned = e->n_banned,
+                             .banned = banned,
+                             .n_banned = n_banned,
                              .limit = rd_tokenizer_size(e->tokenizer),
                              .stop = e->stop,
                              .n_stop = e->n_stop,
@@ -285,6 +307,7 @@ static rd_status open_decoder(rd_run *r, const rd_request *rq, rd_error *err)
     r->prompt_n = prompt.n - skip;
     if (!status)
         status = rd_decoder_open(&o, prompt.id + skip, prompt.n - skip, most, &r->decoder, err);
+    free(banned);
     rd_ids_clear(&prompt);
     return status;
 }
@@ -395,12 +418,10 @@ static void show_decoder(rd_run *r, const rd_decoder_step *s)
     for (int i = 0; i < out.n; i++) {
         bool mask = out.id[i] == r->edit_ids.mask, open = !s->done && r->prompt_n + i >= start;
 
-        for (int k = 0; k < r->e->n_stop; k++)
-            if (out.id[i] == r->e->stop[k]) goto end;
+        if (is_stop(r->e, out.id[i])) break;
         add_mark(r, out.id[i], mask ? RD_MARK_MASK : open ? RD_MARK_DRAFT : RD_MARK_SETTLED, 1.0f);
         r->last.tokens += !mask;
     }
-end:
     for (int i = 0; i < s->block->size; i++)
         if (!s->block->pinned[i]) sure += log((double)s->block->prob[i] + 1e-6);
     r->last.confidence = (float)exp(sure);
