@@ -118,7 +118,7 @@ rd_status rd_hole_open(const rd_hole_options *o, const int32_t *context, int con
     h->sequence = (rd_sequence){ .model = o->model, .pool = o->pool };
     rd_ids_append(&h->context, context, context_n);
     rd_ids_append(&h->anchor, anchor, anchor_n);
-    h->fixed = o->tokens > 0;
+    h->fixed = o->tokens > 0 || (seed_n > 0 && o->ids.del < 0);
     h->rewriting = seed_n > 0;
     collect_banned(h, o);
     for (int i = 0; i < seed_n; i++)

@@ -27,7 +27,7 @@ static const rd_option infill_options[] = {
 };
 
 static const rd_option rewrite_options[] = {
-    { "--instruction", "TEXT", "what to change" },
+    { "--instruction", "TEXT", "what to change; for chat models, others ignore it" },
     { "--watch", NULL, "draw the denoising, step by step, on stderr" },
     { "--jsonl", NULL, "one request a line on stdin, one answer a line" },
     RUN_OPTIONS,

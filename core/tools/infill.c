@@ -11,7 +11,21 @@ typedef struct session {
     rd_engine *e;
     rd_run_options o;
     bool rewrite;
+    const char *instruction; /* of the call; a line's own comes first */
+    bool told;               /* that the model follows no instructions */
 } session;
+
+/* Said once: an agent that sends a thousand lines need not read it a thousand times. */
+static void instruct(session *s, rd_request *rq, const char *instruction, size_t n)
+{
+    if (n == 0) return;
+    rq->instruction = instruction;
+    rq->instruction_bytes = n;
+    if (s->told || rd_engine_follows_instructions(s->e)) return;
+    fprintf(stderr, "redraft %s: this model follows no instructions; they are ignored\n",
+            s->rewrite ? "rewrite" : "infill");
+    s->told = true;
+}
 
 /* ---- lines of JSON ---- */
 
@@ -66,7 +80,7 @@ static rd_status answer(void *user, rd_value request, rd_buf *out, rd_error *err
     session *s = user;
     rd_request rq = { .task = s->rewrite ? RD_REWRITE : RD_INFILL };
     const char *id, *language, *instruction;
-    size_t id_n, unused;
+    size_t id_n, instruction_n, unused;
     rd_result r;
 
     if (text_field(request, "task_id", true, &id, &id_n, err) ||
@@ -74,11 +88,16 @@ static rd_status answer(void *user, rd_value request, rd_buf *out, rd_error *err
         text_field(request, "suffix", true, &rq.suffix, &rq.suffix_bytes, err) ||
         text_field(request, "draft", s->rewrite, &rq.draft, &rq.draft_bytes, err) ||
         text_field(request, "language", false, &language, &unused, err) ||
-        text_field(request, "instruction", false, &instruction, &unused, err) ||
+        text_field(request, "instruction", false, &instruction, &instruction_n, err) ||
         count_field(request, "max_tokens", &rq.max_tokens, err) ||
         count_field(request, "hole_tokens", &rq.hole_tokens, err))
         return err->status;
     rq.language = language;
+    if (instruction_n == 0 && s->instruction) {
+        instruction = s->instruction;
+        instruction_n = strlen(instruction);
+    }
+    instruct(s, &rq, instruction, instruction_n);
     if (s->rewrite) rq.max_tokens = rq.hole_tokens = 0;
     if (rd_run_to_end(s->e, &rq, &s->o, &r, err)) return err->status;
     const char *text = r.text.data ? r.text.data : "";
@@ -130,6 +149,7 @@ static int one_place(const rd_args *a, session *s)
                       .suffix_bytes = p.text.len - p.end };
 
     status = rd_engine_of(a, &s->e);
+    if (!status && s->instruction) instruct(s, &rq, s->instruction, strlen(s->instruction));
     if (!status && rd_run_to_end(s->e, &rq, &s->o, &r, &err)) status = rd_tool_fail(a, &err);
     if (!status && (s->rewrite || rd_args_flag(a, "--diff")))
         rd_place_diff(&p, r.text.data ? r.text.data : "", r.text.len, &out);
@@ -144,7 +164,7 @@ static int one_place(const rd_args *a, session *s)
 
 static int run(const rd_args *a, bool rewrite)
 {
-    session s = { .rewrite = rewrite };
+    session s = { .rewrite = rewrite, .instruction = rd_args_text(a, "--instruction") };
     bool lines = rd_args_flag(a, "--jsonl");
     int status;
 
