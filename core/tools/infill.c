@@ -1,6 +1,7 @@
 /* infill.c - redraft infill and redraft rewrite: one place in a file, or lines of JSON. */
 #include "core/tools/calls.h"
 
+#include "core/base/diff.h"
 #include "core/tools/run.h"
 
 #include <stdio.h>
@@ -56,23 +57,21 @@ static rd_status count_field(rd_value rq, const char *key, int *out, rd_error *e
     return RD_OK;
 }
 
-/* The smallest single edit from `old` to `fresh`: what is common at both ends stays. */
+/* The smallest edits from `old` to `fresh`. */
 static void write_edits(rd_buf *out, const char *old, size_t n, const char *fresh, size_t m)
 {
-    size_t head = 0, tail = 0;
+    rd_text_edit *e;
+    int count = rd_diff_texts(old, n, fresh, m, &e);
 
-    while (head < n && head < m && old[head] == fresh[head]) head++;
-    while (tail < n - head && tail < m - head && old[n - 1 - tail] == fresh[m - 1 - tail]) tail++;
-    /* Not inside a character. */
-    while (head > 0 && head < n && ((unsigned char)old[head] & 0xc0) == 0x80) head--;
-    while (tail > 0 && ((unsigned char)old[n - tail] & 0xc0) == 0x80) tail--;
     rd_buf_text(out, "[");
-    if (head + tail < n || head + tail < m) {
-        rd_buf_format(out, "{\"start\":%zu,\"end\":%zu,\"text\":", head, n - tail);
-        rd_json_quote(out, fresh + head, m - head - tail);
+    for (int i = 0; i < count; i++) {
+        rd_buf_format(out, "%s{\"start\":%zu,\"end\":%zu,\"text\":", i ? "," : "", e[i].start,
+                      e[i].end);
+        rd_json_quote(out, fresh + e[i].from, e[i].to - e[i].from);
         rd_buf_text(out, "}");
     }
     rd_buf_text(out, "]");
+    free(e);
 }
 
 static rd_status answer(void *user, rd_value request, rd_buf *out, rd_error *err)

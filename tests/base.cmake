@@ -1,0 +1,1 @@
+rd_test(core/test_diff.c rd_base)
