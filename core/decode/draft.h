@@ -18,7 +18,7 @@ enum { RD_DRAFTS_MOST = 4 };
 
 typedef struct rd_draft {
     rd_buf text;
-    float alike; /* of the surroundings: 0 not at all; the lines around count 1 at most each */
+    float alike; /* how much its surroundings speak for it; comparable within one hole */
 } rd_draft;
 
 /* Fill `out` with up to `most` different drafts, the most alike first; returns their number. Texts are

@@ -27,7 +27,7 @@ enum { RD_ANCHOR_LEAST = 8, RD_HOLE_DRAFTS_MOST = 5, RD_HOLE_BLOCK_MOST = 64 };
 typedef struct rd_hole_draft {
     const int32_t *id;
     int n;
-    float alike; /* of its surroundings to the hole's (draft.h) */
+    float alike; /* what its surroundings say (draft.h) */
 } rd_hole_draft;
 
 /* The probability that a text is right as a whole: 1 / (1 + exp(-(base + sure * s + tokens * n + alike * a)))
