@@ -223,6 +223,17 @@ static rd_status plain_prompt(rd_engine *e, const rd_request *rq, rd_prompt *p, 
     return RD_OK;
 }
 
+/* What an answer may not hold: the banned ids, but for those that end it. The caller frees it. */
+static int32_t *banned_in_answers(const rd_engine *e, int *n)
+{
+    int32_t *out = rd_alloc_array((size_t)e->n_banned + 1, sizeof *out);
+
+    *n = 0;
+    for (int i = 0; i < e->n_banned; i++)
+        if (!is_stop(e, e->banned[i])) out[(*n)++] = e->banned[i];
+    return out;
+}
+
 /* Texts of the file itself, as tokens. */
 static rd_status find_drafts(rd_run *r, const rd_request *rq, rd_ids *ids, rd_hole_draft *out,
                              int *n, rd_error *err)
@@ -269,11 +280,17 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
     int fits = (rd_model_kv_blocks(e->model) - 3) * layout.block - p.context.n;
 
     if (most > fits && rq->hole_tokens <= fits && seed.n <= fits) most = fits;
+    /* A chat checkpoint that cannot delete may end its turn, and so the hole. */
+    bool stops = e->chat && r->edit_ids.del < 0 && rq->hole_tokens == 0 && rq->task == RD_INFILL;
+    int n_banned = e->n_banned;
+    int32_t *banned = stops ? banned_in_answers(e, &n_banned) : NULL;
     rd_hole_options o = { .model = e->model,
                           .pool = e->pool,
                           .ids = r->edit_ids,
-                          .banned = e->banned,
-                          .n_banned = e->n_banned,
+                          .banned = banned ? banned : e->banned,
+                          .n_banned = n_banned,
+                          .stop = e->stop,
+                          .n_stop = stops ? e->n_stop : 0,
                           .limit = rd_tokenizer_size(e->tokenizer),
                           .threshold = 0.6f + 0.3f * rq->quality,
                           .length_threshold = 0.5f,
@@ -292,21 +309,11 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
     if (!status)
         status = rd_hole_open(&o, p.context.id, p.context.n, seed.id, seed.n, p.anchor.id,
                               p.anchor.n, &r->hole, err);
+    free(banned);
     rd_prompt_clear(&p);
     rd_ids_clear(&seed);
     for (int i = 0; i < RD_DRAFTS_MOST; i++) rd_ids_clear(&draft_ids[i]);
     return status;
-}
-
-/* What an answer may not hold: the banned ids, but for those that end it. The caller frees it. */
-static int32_t *banned_in_answers(const rd_engine *e, int *n)
-{
-    int32_t *out = rd_alloc_array((size_t)e->n_banned + 1, sizeof *out);
-
-    *n = 0;
-    for (int i = 0; i < e->n_banned; i++)
-        if (!is_stop(e, e->banned[i])) out[(*n)++] = e->banned[i];
-    return out;
 }
 
 static rd_status open_decoder(rd_run *r, const rd_request *rq, rd_error *err)

@@ -401,6 +401,27 @@ static bool is_length(const rd_hole_run *h, int32_t id)
     return id >= 0 && (id == h->o.ids.del || id == h->o.ids.split);
 }
 
+static bool is_stop(const rd_hole_run *h, int32_t id)
+{
+    for (int i = 0; i < h->o.n_stop; i++)
+        if (h->o.stop[i] == id) return true;
+    return false;
+}
+
+static bool is_text(const rd_hole_run *h, int32_t id)
+{
+    return !is_length(h, id) && !is_stop(h, id);
+}
+
+/* The hole ends before slot i of the open block, where everything up to it is filled. */
+static bool end_before(rd_hole_run *h, int i)
+{
+    for (int k = 0; k < i; k++)
+        if (h->slots[h->settled + k].state == RD_SLOT_MASK) return false;
+    h->n = h->settled + i;
+    return true;
+}
+
 static void fill(rd_hole_run *h, int i, int32_t token, float prob)
 {
     rd_slot *s = &h->slots[h->settled + i];
@@ -428,16 +449,17 @@ static int fill_masks(rd_hole_run *h, const window *w)
 
     for (int i = 0; i < w->slots; i++) {
         const rd_pick *p = &h->picks[i];
-        bool guess = !is_length(h, p->token);
+        bool stop = is_stop(h, p->token), guess = is_text(h, p->token);
         rd_slot *s = &h->slots[h->settled + i];
 
         if (s->spare) changed += fill_spare(h, i, p);
         if (s->spare || s->state != RD_SLOT_MASK || p->token < 0) continue;
-        if (p->prob > (guess ? h->o.threshold : h->o.length_threshold)) {
+        if (stop && p->prob > h->o.length_threshold && end_before(h, i)) return changed + 1;
+        if (!stop && p->prob > (guess ? h->o.threshold : h->o.length_threshold)) {
             fill(h, i, p->token, p->prob);
             changed++;
         }
-        float prob = guess ? p->prob : is_length(h, p->second) ? 0.0f : p->second_prob;
+        float prob = guess ? p->prob : is_text(h, p->second) ? p->second_prob : 0.0f;
 
         if (prob <= best_prob || (!guess && p->second < 0)) continue;
         best = i;
@@ -445,7 +467,12 @@ static int fill_masks(rd_hole_run *h, const window *w)
     }
     if (changed > 0 || best < 0) return changed;
     const rd_pick *p = &h->picks[best];
-    bool second = is_length(h, p->token) && !is_length(h, p->second);
+    bool second = !is_text(h, p->token) && is_text(h, p->second);
+
+    if (!second && is_stop(h, p->token)) { /* nothing else to say */
+        h->n = h->settled + best;
+        return 1;
+    }
 
     fill(h, best, second ? p->second : p->token, second ? p->second_prob : p->prob);
     return 1;
@@ -500,7 +527,9 @@ static void note_edit(rd_hole_run *h, int kind)
 /* Deletes and splits among the open slots become what they mean. */
 static void apply_edits(rd_hole_run *h, int slots)
 {
-    for (int i = h->settled + slots - 1; i >= h->settled; i--) {
+    int last = h->settled + slots < h->n ? h->settled + slots : h->n; /* the hole may have ended */
+
+    for (int i = last - 1; i >= h->settled; i--) {
         rd_slot *s = &h->slots[i];
 
         if (s->state == RD_SLOT_MASK) continue;

@@ -43,6 +43,9 @@ typedef struct rd_hole_options {
     const int32_t *banned; /* sorted; what must never be written, mask, delete and split apart */
     int n_banned;
     int32_t limit;
+    const int32_t *
+        stop; /* ids that end the hole, for models that cannot delete; not among `banned`; borrowed */
+    int n_stop;
     float threshold;        /* fill a mask above */
     float length_threshold; /* delete or split a mask above */
     float doubt;            /* a filled slot whose probability falls below goes back to mask */

@@ -132,6 +132,30 @@ Test(hole, a_model_without_delete_and_split_gets_a_length_by_probing, .timeout =
     close_bed(&b);
 }
 
+/* Everything is a stop: the first slot ends the hole. Nothing is: it does not end early. */
+Test(hole, a_stop_ends_it_where_the_model_cannot_delete, .timeout = 60)
+{
+    int32_t stop[400], context[64], anchor[40];
+    rd_random r = rd_random_seed(8);
+    int got[2];
+
+    draw(&r, context, 64);
+    draw(&r, anchor, 40);
+    for (int k = 0; k < 2; k++) {
+        bed b = open_bed(RD_TEST_DATA "/golden/models/m1_base", (rd_edit_ids){ 319, -1, -1 });
+
+        b.o.banned = banned;
+        b.o.n_banned = 1;
+        b.o.length_threshold = 0.0f;
+        b.o.stop = stop;
+        for (int id = 0; k == 0 && id < b.vocab; id++) stop[b.o.n_stop++] = id;
+        got[k] = run(&b, context, 64, NULL, 0, anchor, 40);
+        close_bed(&b);
+    }
+    cr_assert_eq(got[0], 0);
+    cr_assert_gt(got[1], 0);
+}
+
 Test(hole, the_same_request_finds_its_blocks_again)
 {
     bed b = open_bed(RD_TEST_DATA "/golden/models/m5_v22", (rd_edit_ids){ 271, 266, 267 });
