@@ -79,7 +79,9 @@ static const rd_option eval_options[] = {
     { "--write-set", "FILE", "write the cases as such lines, and end" },
     { "--quality", "LIST", "places of the dial: 0,0.5,1; 0.5 without it" },
     { "--no-draft", NULL, "the model alone, no drafts copied from the file" },
-    { "--quick", NULL, "rows alone: no length given" },
+    { "--ngram", "PACK", "the n-gram's floor, over a packed corpus" },
+    { "--quick", NULL, "no length given, no faults, no bits a byte" },
+    { "--page", "FILE", "draw an HTML page; at five places of the dial" },
     { "--json", NULL, "print one object" },
     END,
 };
