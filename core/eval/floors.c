@@ -48,6 +48,44 @@ static int by_text(const void *x, const void *y)
     return order ? order : a->index - b->index;
 }
 
+/* Holes [from, from + n) of the sorted list that are one text. */
+typedef struct run {
+    int from, n;
+} run;
+
+static run run_at(const hole *list, int from, int end)
+{
+    int to = from + 1;
+
+    while (to < end && !compare_pieces(list[from].text, list[to].text)) to++;
+    return (run){ from, to - from };
+}
+
+/* The commonest text of the group [from, to), but for those of the commonest itself the next one where that is
+ * now commoner: no case counts for its own answer. */
+static void answer_group(const hole *list, int from, int to, int *out)
+{
+    run best = { from, 0 }, next = { from, 0 };
+
+    for (int at = from; at < to;) {
+        run r = run_at(list, at, to);
+
+        if (r.n > best.n) {
+            next = best;
+            best = r;
+        } else if (r.n > next.n) {
+            next = r;
+        }
+        at += r.n;
+    }
+    for (int k = from; k < to; k++) {
+        bool own = k >= best.from && k < best.from + best.n;
+        run r = own && next.n >= best.n ? next : best;
+
+        out[list[k].index] = own && r.from == best.from && r.n == 1 ? -1 : list[r.from].index;
+    }
+}
+
 void rd_floor_unigram(const rd_cases *c, int *out)
 {
     hole *list = rd_alloc_array((size_t)c->n + 1, sizeof *list);
@@ -61,17 +99,8 @@ void rd_floor_unigram(const rd_cases *c, int *out)
     }
     qsort(list, (size_t)c->n, sizeof *list, by_text);
     for (int from = 0, to; from < c->n; from = to) {
-        int best = from, most = 0, run;
-
-        for (to = from; to < c->n && !by_group(&list[from], &list[to]); to += run) {
-            for (run = 1; to + run < c->n && !by_group(&list[to], &list[to + run]) &&
-                          !compare_pieces(list[to].text, list[to + run].text);)
-                run++;
-            if (run <= most) continue;
-            most = run;
-            best = to;
-        }
-        for (int k = from; k < to; k++) out[list[k].index] = list[best].index;
+        for (to = from; to < c->n && !by_group(&list[from], &list[to]);) to++;
+        answer_group(list, from, to, out);
     }
     free(list);
 }

@@ -278,7 +278,7 @@ static void table_row(const rd_report *r, rd_buf *out, const rd_set *s, const rd
     rd_buf_text(out, "\n");
 }
 
-static void table_rest(const rd_report *r, rd_buf *out)
+void rd_report_rest(const rd_report *r, rd_buf *out)
 {
     const rd_fault_report *f = &r->faults;
     const rd_row *top = rd_report_main(r);
@@ -289,22 +289,22 @@ static void table_rest(const rd_report *r, rd_buf *out)
             double loss = length_loss(r, top, &r->set[i], ci);
 
             rd_buf_format(out, "%s%s %.1f (%.1f - %.1f)",
-                          i ? ", " : "\nlost because the length is not told, in points: ",
+                          i ? ", " : "lost because the length is not told, in points: ",
                           r->set[i].name, 100.0 * loss, 100.0 * ci[0], 100.0 * ci[1]);
+            if (i == r->sets - 1) rd_buf_text(out, "\n");
         }
     if (f->wrong.n && f->clean.n) {
         double mended = whole_mean(&f->wrong, f->mended, a),
                spared = whole_mean(&f->clean, f->spared, b);
 
         rd_buf_format(out,
-                      "\nfaults mended: %.1f %% of %d (%.1f - %.1f); clean windows left alone: "
-                      "%.1f %% of %d (%.1f - %.1f)",
+                      "faults mended: %.1f %% of %d (%.1f - %.1f); clean windows left alone: "
+                      "%.1f %% of %d (%.1f - %.1f)\n",
                       100.0 * mended, f->wrong.n, 100.0 * a[0], 100.0 * a[1], 100.0 * spared,
                       f->clean.n, 100.0 * b[0], 100.0 * b[1]);
     }
-    if (!isnan(r->bits_model)) rd_buf_format(out, "\nbits a byte: model %.4f", r->bits_model);
-    if (!isnan(r->bits_ngram)) rd_buf_format(out, "\nbits a byte: n-gram %.4f", r->bits_ngram);
-    rd_buf_text(out, "\n");
+    if (!isnan(r->bits_model)) rd_buf_format(out, "bits a byte: model %.4f\n", r->bits_model);
+    if (!isnan(r->bits_ngram)) rd_buf_format(out, "bits a byte: n-gram %.4f\n", r->bits_ngram);
 }
 
 void rd_report_table(const rd_report *r, rd_buf *out)
@@ -314,5 +314,6 @@ void rd_report_table(const rd_report *r, rd_buf *out)
                   "passes", "ms");
     for (int s = 0; s < r->sets; s++)
         for (int i = 0; i < r->rows; i++) table_row(r, out, &r->set[s], &r->row[i]);
-    table_rest(r, out);
+    rd_buf_text(out, "\n");
+    rd_report_rest(r, out);
 }

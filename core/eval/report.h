@@ -60,6 +60,8 @@ const rd_row *rd_report_find(const rd_report *r, rd_row_kind kind, float quality
 const rd_row *rd_report_main(const rd_report *r);
 void rd_report_clear(rd_report *r);
 
+/* What is said of the whole and not of a row: lost length, faults, bits a byte; as lines of text. */
+void rd_report_rest(const rd_report *r, rd_buf *out);
 void rd_report_table(const rd_report *r, rd_buf *out);
 void rd_report_json(const rd_report *r, rd_buf *out);
 void rd_report_page(const rd_report *r, rd_buf *out); /* page.c */

@@ -86,6 +86,16 @@ static const rd_option eval_options[] = {
     END,
 };
 
+static const rd_option compare_options[] = {
+    { "--cases", "N", "pieces of text and holes; 20 without it" },
+    { "--seed", "N", "which; 1 without it" },
+    { "--json", NULL, "print one object" },
+    { "--backend", "NAME", "cpu, cuda or auto" },
+    { "--isa", "NAME", "plain, avx2 or avx512; the best without it" },
+    { "--threads", "N", "threads; as many as cores without it" },
+    END,
+};
+
 static const rd_option bench_options[] = {
     { "--shape", "NAME", "builtin" },
     { "--context", "LIST", "tokens before the block: 0,512,1024" },
@@ -120,6 +130,8 @@ const rd_command rd_commands[] = {
       "redraft train corpus --out out --minutes 60", train_options, false, rd_tool_train },
     { "eval", "DIR | --set FILE", "measure the answers on holes of real files",
       "redraft eval core --cases 5 --quick", eval_options, true, rd_tool_eval },
+    { "compare", "A B [DIR]", "two models on the same texts: agreement, loss, speed",
+      "redraft compare builtin builtin", compare_options, false, rd_tool_compare },
     { "bench", "", "time the model's passes beside the machine's ceilings",
       "redraft bench --threads 2", bench_options, true, rd_tool_bench },
     { "plugins", "", "the backends found, and why one was refused", "redraft plugins", no_options,

@@ -149,8 +149,8 @@ static void answer_unigram(job *j)
 
     rd_floor_unigram(&r->cases, of);
     for (int i = 0; i < r->cases.n; i++) {
-        size_t n;
-        const char *text = rd_case_text(&r->cases, of[i], &n);
+        size_t n = 0;
+        const char *text = of[i] < 0 ? "" : rd_case_text(&r->cases, of[i], &n);
 
         rd_buf_append(&row->text[i], text, n);
         judge(j, row, i);
