@@ -63,6 +63,14 @@ typedef struct rd_kv_shape {
     int layers, kv_heads, head_dim, block_size, blocks;
 } rd_kv_shape;
 
+/* Alternatives in one pass: rows from `first` on, a multiple of the block size, are groups of block-size
+ * rows; each sees the past, the rows before `first` and itself, of which its first counts[i] rows count
+ * (the others are seen by nobody and have no say in routing). 0: there are none. */
+typedef struct rd_branches {
+    int first;
+    const int *counts; /* [ceil((rows - first) / block size)], host */
+} rd_branches;
+
 /* One attention layer over `rows` new tokens behind `past` finished blocks.
  * qkv: [rows, (heads + 2 kv_heads) * head_dim], out: [rows, heads * head_dim].
  * Norms per head on Q and K, half rotary by `positions`, softmax(QK^T / sqrt(d)) V.
@@ -82,6 +90,7 @@ typedef struct rd_attention {
     rd_kv *kv;
     const rd_weight *q_norm, *k_norm;
     int visible; /* rows from here on are seen by nobody; 0: all are seen */
+    rd_branches branches;
 } rd_attention;
 
 typedef struct rd_mlp {
@@ -100,6 +109,7 @@ typedef struct rd_moe {
     rd_mlp shared;
     int n_experts, top_k, n_group, topk_group, capacity, window;
     float scaling;
+    rd_branches branches; /* of block routing: only rows that count take part; `window` rows each */
     /* Taps for conformance, host memory or NULL: [rows, experts], [rows, top_k] twice. */
     float *logits_out;
     int32_t *chosen_out;

@@ -64,6 +64,8 @@ typedef struct rd_pass {
     int sight;           /* rows see each other in groups of so many (backend.h); 0: block_size;
                             at or above rows: all see all */
     int visible;         /* rows from here on are seen by nobody; 0: all are seen */
+    rd_branches
+        branches; /* alternatives behind the pass's first rows (backend.h); give positions */
     const rd_pick_query *query; /* NULL: no picks are made, the head is not run */
     rd_pick *picks;             /* [query->n_rows] */
     const rd_cancel *cancel;    /* looked at between layers */

@@ -160,6 +160,7 @@ static rd_status train(const rd_args *a, job *j, rd_train_options *o, const char
     rd_sampler sampler = rd_mixture_sampler(j->mixture);
 
     if (from_model && rd_config_read(from_model, &c, err)) return err->status;
+    if (from_model) rd_mixture_continue(j->mixture);
     if (c.vocab_size != rd_corpus_vocab(j->corpus))
         return rd_fail(err, RD_INVALID, "%s has %d tokens, the corpus %d", from_model, c.vocab_size,
                        rd_corpus_vocab(j->corpus));

@@ -525,7 +525,21 @@ typedef struct attention_job {
     rd_view out, qkv;
     float *own_k, *own_v; /* [tile][kv_head] pieces */
     int tile, own_tiles, chunks;
+    int trunk;    /* rows that are no branch */
+    int branches; /* groups of `tile` rows behind them */
 } attention_job;
+
+/* The row behind the last that sees what row `start` sees. */
+static int border_of(const attention_job *j, int start)
+{
+    const rd_attention *a = j->a;
+    int end = start >= j->trunk    ? (start / j->tile + 1) * j->tile
+              : a->sight < a->rows ? (start / a->sight + 1) * a->sight
+                                   : a->rows;
+    int most = start >= j->trunk ? a->rows : j->trunk;
+
+    return end < most ? end : most;
+}
 
 static void turn(float *x, const float *angle, int rotary)
 {
@@ -573,54 +587,84 @@ static void prepare_row(void *user, int r, int thread)
     }
 }
 
-/* One head, one chunk of rows that see the same. */
+/* Chunks of rows that see the same; the number of `chunk`'s first row, or that of all rows. */
+static int chunk_start(const attention_job *j, int chunk)
+{
+    int start = 0;
+
+    for (int c = 0; c < chunk && start < j->a->rows; c++) {
+        int end = start + RD_QUERY_ROWS, border = border_of(j, start);
+
+        start = end < border ? end : border;
+    }
+    return start;
+}
+
+/* One head, one chunk. */
 static void attend_piece(void *user, int i, int thread)
 {
     attention_job *j = user;
     const rd_attention *a = j->a;
-    int head = i / j->chunks, chunk = i % j->chunks, start = 0, end = 0;
-    size_t dim = (size_t)a->head_dim;
+    int head = i / j->chunks, start = chunk_start(j, i % j->chunks);
+    int end = chunk_start(j, i % j->chunks + 1), kv_head = head / (a->heads / a->kv_heads);
+    int trunk_tiles = (j->trunk + j->tile - 1) / j->tile, tiles = a->past_blocks + trunk_tiles;
+    size_t dim = (size_t)a->head_dim, lists = (size_t)tiles * (size_t)kv_head;
+    rd_tiles t = { .tile = j->tile, .head_dim = a->head_dim };
 
-    /* Chunks never cross a border of sight. */
-    for (int c = 0; c <= chunk; c++) {
-        start = end;
-        end = start + RD_QUERY_ROWS;
-        int border = a->sight < a->rows ? (start / a->sight + 1) * a->sight : a->rows;
-
-        if (end > border) end = border;
-        if (end > a->rows) end = a->rows;
-    }
     if (start >= end) return;
-    int seen = a->sight < a->rows ? (start / a->sight + 1) * a->sight : a->rows;
+    if (start >= j->trunk) {
+        int branch = (start - j->trunk) / j->tile;
 
-    if (seen > a->rows) seen = a->rows;
-    if (a->visible > 0 && seen > a->visible) seen = a->visible;
-    int own = (seen + j->tile - 1) / j->tile, kv_head = head / (a->heads / a->kv_heads);
-    size_t lists = (size_t)(a->past_blocks + j->own_tiles) * (size_t)kv_head;
-    rd_tiles t = { .k = j->d->tile_k + lists,
-                   .v = j->d->tile_v + lists,
-                   .tiles = a->past_blocks + own,
-                   .tile = j->tile,
-                   .last = seen - (own - 1) * j->tile,
-                   .head_dim = a->head_dim };
+        t.tiles = tiles + 1;
+        t.last = a->branches.counts[branch];
+        lists = (size_t)tiles * (size_t)a->kv_heads +
+                (size_t)(tiles + 1) * ((size_t)kv_head * (size_t)j->branches + (size_t)branch);
+    } else {
+        int seen = border_of(j, start);
 
+        if (a->visible > 0 && seen > a->visible) seen = a->visible;
+        int own = (seen + j->tile - 1) / j->tile;
+
+        t.tiles = a->past_blocks + own;
+        t.last = seen - (own - 1) * j->tile;
+    }
+    t.k = j->d->tile_k + lists;
+    t.v = j->d->tile_v + lists;
     j->d->kernels->attend(j->out.data + (size_t)start * (size_t)j->out.cols + (size_t)head * dim,
                           (size_t)j->out.cols,
                           j->qkv.data + (size_t)start * (size_t)j->qkv.cols + (size_t)head * dim,
                           (size_t)j->qkv.cols, end - start, &t, j->d->scores[thread]);
 }
 
-static int count_chunks(const rd_attention *a)
+/* The tiles that a trunk row of `kv_head` may see: the past, then the pass's own. */
+static void list_tile(const attention_job *j, int kv_head, int b, size_t at)
 {
-    int chunks = 0;
+    const rd_attention *a = j->a;
+    const rd_kv *kv = a->kv;
+    bool past = b < a->past_blocks;
+    size_t from =
+        past ? kv_at(kv, a->past[b], a->layer, kv_head)
+             : ((size_t)(b - a->past_blocks) * (size_t)a->kv_heads + (size_t)kv_head) * kv->piece;
 
-    for (int start = 0; start < a->rows; chunks++) {
-        int end = start + RD_QUERY_ROWS;
-        int border = a->sight < a->rows ? (start / a->sight + 1) * a->sight : a->rows;
+    j->d->tile_k[at] = (past ? kv->k : j->own_k) + from;
+    j->d->tile_v[at] = (past ? kv->v : j->own_v) + from;
+}
 
-        start = end < border ? end : border;
+/* Lists for each head: one for the trunk, one for each branch. */
+static void list_tiles(const attention_job *j)
+{
+    const rd_attention *a = j->a;
+    int tiles = a->past_blocks + (j->trunk + j->tile - 1) / j->tile;
+    size_t at = 0;
+
+    for (int h = 0; h < a->kv_heads; h++)
+        for (int b = 0; b < tiles; b++) list_tile(j, h, b, at++);
+    for (int h = 0; h < a->kv_heads; h++) {
+        for (int branch = 0; branch < j->branches; branch++) {
+            for (int b = 0; b < tiles; b++) list_tile(j, h, b, at++);
+            list_tile(j, h, tiles + branch, at++);
+        }
     }
-    return chunks;
 }
 
 static rd_status cpu_attention(rd_device *d, rd_view out, rd_view qkv, const rd_attention *a,
@@ -632,36 +676,29 @@ static rd_status cpu_attention(rd_device *d, rd_view out, rd_view qkv, const rd_
 
     j.tile = kv->shape.block_size;
     j.own_tiles = (a->rows + j.tile - 1) / j.tile;
-    j.chunks = count_chunks(a);
+    j.trunk = a->branches.counts ? a->branches.first : a->rows;
+    j.branches = (a->rows - j.trunk + j.tile - 1) / j.tile;
+    while (chunk_start(&j, j.chunks) < a->rows) j.chunks++;
     if (a->rotary_dim > 512) return rd_fail(err, RD_INVALID, "rotary_dim %d", a->rotary_dim);
     all = (size_t)(a->past_blocks + j.own_tiles);
     need = (size_t)j.own_tiles * (size_t)a->kv_heads * kv->piece;
     if (room(&d->own, &d->own_n, 2 * need, sizeof *d->own, "keys", err) ||
         room_each(d, d->scores, &d->scores_n, 4 * all * (size_t)j.tile, "scores", err))
         return RD_NO_MEMORY;
-    if (all * (size_t)a->kv_heads > d->tiles_n) {
-        size_t n = all * (size_t)a->kv_heads, m = d->tiles_n;
+    size_t lists = all * (size_t)a->kv_heads * (size_t)(1 + j.branches);
 
-        if (room(&d->tile_k, &m, n, sizeof *d->tile_k, "tiles", err) ||
-            room(&d->tile_v, &d->tiles_n, n, sizeof *d->tile_v, "tiles", err))
+    if (lists > d->tiles_n) {
+        size_t m = d->tiles_n;
+
+        if (room(&d->tile_k, &m, lists, sizeof *d->tile_k, "tiles", err) ||
+            room(&d->tile_v, &d->tiles_n, lists, sizeof *d->tile_v, "tiles", err))
             return RD_NO_MEMORY;
     }
     j.own_k = d->own;
     j.own_v = d->own + need;
     memset(d->own, 0, 2 * need * sizeof *d->own); /* a short last tile has no garbage */
     rd_cpu_pool_run(d->pool, a->rows, prepare_row, &j);
-    for (int h = 0; h < a->kv_heads; h++) {
-        for (int b = 0; b < (int)all; b++) {
-            size_t at = (size_t)h * all + (size_t)b;
-            bool past = b < a->past_blocks;
-            size_t from =
-                past ? kv_at(kv, a->past[b], a->layer, h)
-                     : ((size_t)(b - a->past_blocks) * (size_t)a->kv_heads + (size_t)h) * kv->piece;
-
-            d->tile_k[at] = (past ? kv->k : j.own_k) + from;
-            d->tile_v[at] = (past ? kv->v : j.own_v) + from;
-        }
-    }
+    list_tiles(&j);
     rd_cpu_pool_run(d->pool, a->heads * j.chunks, attend_piece, &j);
     for (int b = 0; a->keep && b < j.own_tiles; b++) {
         size_t from = (size_t)b * (size_t)a->kv_heads * kv->piece,
@@ -880,6 +917,9 @@ static void route(const rd_moe *m, float *logits, float *biased, int rows, int *
     for (int r = 0; r < rows; r++) {
         if (m->capacity > 0 && r % m->window == 0) {
             int run = rows - r < m->window ? rows - r : m->window;
+
+            if (m->branches.counts && r >= m->branches.first)
+                run = m->branches.counts[(r - m->branches.first) / m->window];
 
             admit(m, biased + (size_t)r * n, run, admitted);
         }
