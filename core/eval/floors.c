@@ -61,29 +61,18 @@ static run run_at(const hole *list, int from, int end)
     return (run){ from, to - from };
 }
 
-/* The commonest text of the group [from, to), but for those of the commonest itself the next one where that is
- * now commoner: no case counts for its own answer. */
+/* The commonest text of the group [from, to), if it is there twice. */
 static void answer_group(const hole *list, int from, int to, int *out)
 {
-    run best = { from, 0 }, next = { from, 0 };
+    run best = { from, 0 };
 
     for (int at = from; at < to;) {
         run r = run_at(list, at, to);
 
-        if (r.n > best.n) {
-            next = best;
-            best = r;
-        } else if (r.n > next.n) {
-            next = r;
-        }
+        if (r.n > best.n) best = r;
         at += r.n;
     }
-    for (int k = from; k < to; k++) {
-        bool own = k >= best.from && k < best.from + best.n;
-        run r = own && next.n >= best.n ? next : best;
-
-        out[list[k].index] = own && r.from == best.from && r.n == 1 ? -1 : list[r.from].index;
-    }
+    for (int k = from; k < to; k++) out[list[k].index] = best.n > 1 ? list[best.from].index : -1;
 }
 
 void rd_floor_unigram(const rd_cases *c, int *out)

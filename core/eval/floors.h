@@ -1,6 +1,6 @@
 /* floors.h - what answers without a model: the marks that a model must beat on the same cases.
  *
- * empty: nothing. unigram: the commonest hole among the other cases of the same kind and language, so about the
+ * empty: nothing. unigram: the commonest hole of the cases of the same kind and language, if it is there twice: the
  * best that a fixed answer can do, known only afterwards. copied line: what stands at the most alike place of the
  * same file. n-gram: the most frequent follower of the longest known context, token by token up to the
  * end of the line. Read-only on the cases.
@@ -10,7 +10,7 @@
 
 #include "core/eval/cases.h"
 
-/* For each case the case whose hole is answered; -1: there is no other. */
+/* For each case the case whose hole is answered; -1: none is there twice. */
 void rd_floor_unigram(const rd_cases *c, int *out);
 
 /* Append the copied text; nothing where the file has no other line.
