@@ -318,31 +318,71 @@ static void encode(rd_floor_ngram *g, const char *text, size_t n, rd_buf *out)
     rd_ids_clear(&ids);
 }
 
+/* What stands right before the hole may be the start of a token of the training text: it is taken back, and the
+ * next token must begin with it. */
+typedef struct healing {
+    const rd_bpe *bpe;
+    const char *start;
+    size_t n;
+} healing;
+
+static bool begins_so(void *user, uint16_t id)
+{
+    const healing *h = user;
+    size_t n;
+    const char *bytes = id < RD_BPE_RESERVED ? NULL : rd_bpe_bytes(h->bpe, id, &n);
+
+    return bytes && n >= h->n && (h->n == 0 || !memcmp(bytes, h->start, h->n));
+}
+
+static void continue_line(rd_floor_ngram *g, rd_buf *ids, healing h, rd_buf *out)
+{
+    for (int k = 0; k < TOKENS_MOST; k++, h.n = 0) {
+        int n = (int)(ids->len / sizeof(uint16_t)), have = n < RD_NGRAM_MOST ? n : RD_NGRAM_MOST;
+        const uint16_t *context = (const uint16_t *)(const void *)ids->data;
+        uint16_t next;
+        size_t bytes;
+
+        if (!rd_ngram_next(g->table, n ? context + n - have : NULL, have, h.n ? begins_so : NULL,
+                           &h, &next) ||
+            next < RD_BPE_RESERVED)
+            return;
+        const char *text = rd_bpe_bytes(g->bpe, next, &bytes);
+
+        if (memchr(text, '\n', bytes)) return;
+        rd_buf_append(out, text + h.n, bytes - h.n);
+        push_narrow(ids, next);
+    }
+}
+
 void rd_floor_ngram_answer(rd_floor_ngram *g, const rd_cases *c, int i, rd_buf *out)
 {
     const rd_case *one = &c->at[i];
     const char *text = c->file[one->file].text;
-    size_t from = one->start > CONTEXT_BYTES ? one->start - CONTEXT_BYTES : 0;
+    size_t from = one->start > CONTEXT_BYTES ? one->start - CONTEXT_BYTES : 0, line = one->start;
+    healing h = { .bpe = g->bpe };
     rd_buf ids = { 0 };
 
     while (from > 0 && from < one->start && text[from] != '\n') from++;
     encode(g, text + from, one->start - from, &ids);
-    for (int k = 0; k < TOKENS_MOST; k++) {
-        int n = (int)(ids.len / sizeof(uint16_t)), have = n < RD_NGRAM_MOST ? n : RD_NGRAM_MOST;
-        uint16_t next;
-        size_t bytes;
+    while (line > from && (text[line - 1] == ' ' || text[line - 1] == '\t')) line--;
+    if (line > from && text[line - 1] != '\n') {
+        uint16_t last;
 
-        rd_buf_append(&ids, "", 0);
-        if (!rd_ngram_next(g->table, (const uint16_t *)(const void *)ids.data + n - have, have,
-                           &next) ||
-            next < RD_BPE_RESERVED)
-            break;
-        const char *piece_text = rd_bpe_bytes(g->bpe, next, &bytes);
-
-        if (memchr(piece_text, '\n', bytes)) break;
-        rd_buf_append(out, piece_text, bytes);
-        push_narrow(&ids, next);
+        ids.len -= sizeof last;
+        memcpy(&last, ids.data + ids.len, sizeof last);
+        h.start = rd_bpe_bytes(g->bpe, last, &h.n);
     }
+    size_t had = out->len, end = one->end;
+
+    rd_buf_append(out, "", 0);
+    continue_line(g, &ids, h, out);
+    while (end < c->file[one->file].bytes && text[end] != '\n') end++;
+    piece right = { text + one->end, end - one->end };
+
+    right.text = rd_trim(right.text, &right.n);
+    out->len = had + up_to((piece){ out->data + had, out->len - had }, right);
+    out->data[out->len] = 0;
     rd_buf_clear(&ids);
 }
 

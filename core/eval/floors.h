@@ -2,8 +2,9 @@
  *
  * empty: nothing. unigram: the commonest hole of the cases of the same kind and language, if it is there twice: the
  * best that a fixed answer can do, known only afterwards. copied line: what stands at the most alike place of the
- * same file. n-gram: the most frequent follower of the longest known context, token by token up to the
- * end of the line. Read-only on the cases.
+ * same file. n-gram: the most frequent follower of the longest known context, token by token up to the end
+ * of the line or where the text on the right goes on; a token that the cursor may have cut is completed
+ * first. Read-only on the cases.
  */
 #ifndef RD_EVAL_FLOORS_H
 #define RD_EVAL_FLOORS_H

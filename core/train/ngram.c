@@ -135,7 +135,8 @@ double rd_ngram_bits(const rd_ngram *g, const uint16_t *ids, int n)
     return bits;
 }
 
-bool rd_ngram_next(const rd_ngram *g, const uint16_t *context, int n, uint16_t *out)
+bool rd_ngram_next(const rd_ngram *g, const uint16_t *context, int n,
+                   bool (*allowed)(void *user, uint16_t id), void *user, uint16_t *out)
 {
     for (int k = n < RD_NGRAM_MOST ? n : RD_NGRAM_MOST; k >= 0; k--) {
         int64_t low, high, most = 0;
@@ -145,7 +146,7 @@ bool rd_ngram_next(const rd_ngram *g, const uint16_t *context, int n, uint16_t *
             uint16_t id = g->ids[g->at[low] + (uint32_t)k];
             int64_t end = bound(g, low, high, k, (uint32_t)id + 1);
 
-            if (id != UINT16_MAX && end - low > most) {
+            if (id != UINT16_MAX && end - low > most && (!allowed || allowed(user, id))) {
                 most = end - low;
                 *out = id;
             }
