@@ -71,6 +71,31 @@ static const rd_option train_options[] = {
     END,
 };
 
+static const rd_option eval_options[] = {
+    { "--cases", "N", "holes of each kind; 300 without it" },
+    { "--seed", "N", "which holes; 1 without it" },
+    { "--kinds", "LIST", "of line,end,middle,multi; all without it" },
+    { "--set", "FILE", "cases from lines of JSON, not from a folder" },
+    { "--write-set", "FILE", "write the cases as such lines, and end" },
+    { "--quality", "LIST", "places of the dial: 0,0.5,1; 0.5 without it" },
+    { "--no-draft", NULL, "the model alone, no drafts copied from the file" },
+    { "--ngram", "PACK", "the n-gram's floor, over a packed corpus" },
+    { "--quick", NULL, "no length given, no faults, no bits a byte" },
+    { "--page", "FILE", "draw an HTML page; at five places of the dial" },
+    { "--json", NULL, "print one object" },
+    END,
+};
+
+static const rd_option compare_options[] = {
+    { "--cases", "N", "pieces of text and holes; 20 without it" },
+    { "--seed", "N", "which; 1 without it" },
+    { "--json", NULL, "print one object" },
+    { "--backend", "NAME", "cpu, cuda or auto" },
+    { "--isa", "NAME", "plain, avx2 or avx512; the best without it" },
+    { "--threads", "N", "threads; as many as cores without it" },
+    END,
+};
+
 static const rd_option bench_options[] = {
     { "--shape", "NAME", "builtin" },
     { "--context", "LIST", "tokens before the block: 0,512,1024" },
@@ -103,6 +128,10 @@ const rd_command rd_commands[] = {
       rd_tool_quantize },
     { "train", "DIR --out OUT", "train a small model on source trees",
       "redraft train corpus --out out --minutes 60", train_options, false, rd_tool_train },
+    { "eval", "DIR | --set FILE", "measure the answers on holes of real files",
+      "redraft eval core --cases 5 --quick", eval_options, true, rd_tool_eval },
+    { "compare", "A B [DIR]", "two models on the same texts: agreement, loss, speed",
+      "redraft compare builtin builtin", compare_options, false, rd_tool_compare },
     { "bench", "", "time the model's passes beside the machine's ceilings",
       "redraft bench --threads 2", bench_options, true, rd_tool_bench },
     { "plugins", "", "the backends found, and why one was refused", "redraft plugins", no_options,

@@ -200,6 +200,8 @@ typedef struct making {
     int packages;
     set listed, known;
     int64_t files[REASONS], bytes[REASONS];
+    void (*take)(void *user, const rd_source *s); /* what is kept goes here, not to `docs` */
+    void *user;
 } making;
 
 static bool valid_utf8(const unsigned char *s, size_t n)
@@ -343,7 +345,9 @@ static void take_file(making *mk, const char *path, int language, int package, b
 
     mk->files[why]++;
     mk->bytes[why] += (int64_t)b.len;
-    if (why == KEPT) {
+    if (why == KEPT && mk->take) {
+        mk->take(mk->user, &(rd_source){ path, b.data, b.len, language });
+    } else if (why == KEPT) {
         size_t skip = licence_bytes(b.data, b.len, language);
 
         if (mk->n == mk->cap) {
@@ -424,6 +428,17 @@ static rd_status walk_packages(making *mk, const char *dir, bool held_out, rd_er
         free(list[i]);
     }
     free(list);
+    return RD_OK;
+}
+
+rd_status rd_corpus_walk(const char *dir, void (*take)(void *user, const rd_source *s), void *user,
+                         rd_error *err)
+{
+    making mk = { .take = take, .user = user };
+
+    if (!rd_is_folder(dir)) return rd_fail(err, RD_NOT_FOUND, "%s: no such folder", dir);
+    walk(&mk, dir, 0, true, 0);
+    free(mk.known.slot);
     return RD_OK;
 }
 

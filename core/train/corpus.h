@@ -44,6 +44,17 @@ typedef struct rd_corpus_options {
 
 rd_status rd_corpus_make(const rd_corpus_options *o, rd_error *err);
 
+/* A file that the sieve keeps; borrowed. */
+typedef struct rd_source {
+    const char *path, *text;
+    size_t bytes;
+    int language; /* enum rd_language */
+} rd_source;
+
+/* The source files below DIR in the order of sorted paths, through the same sieve. */
+rd_status rd_corpus_walk(const char *dir, void (*take)(void *user, const rd_source *s), void *user,
+                         rd_error *err);
+
 /* BLAKE2b with an 8-byte digest (RFC 7693), first byte highest. For lines shorter than 64 KB. */
 uint64_t rd_blake2b_64(const void *bytes, size_t n);
 

@@ -158,3 +158,28 @@ Test(ngram, costs_what_the_counts_say)
     cr_assert_float_eq(rd_ngram_bits(g, ask, 2), -log2(first) - log2(second), 1e-9);
     rd_ngram_close(g);
 }
+
+static bool only_nine(void *user, uint16_t id)
+{
+    return !user && id == 9;
+}
+
+Test(ngram, goes_on_as_the_longest_known_context_did)
+{
+    static const uint16_t text[] = { 0, 1, 2, 3, 1, 2, 3, 9, 2, 4, 9, 2, 4, 9, 2, 4 };
+    static const uint16_t known[] = { 0, 1, 2 }, half[] = { 7, 2 }, unknown[] = { 8 };
+    rd_ngram *g = NULL;
+    rd_error err;
+    uint16_t next;
+
+    cr_assert(!rd_ngram_open(text, 16, 10, &g, &err));
+    cr_assert(rd_ngram_next(g, known, 3, NULL, NULL, &next));
+    cr_assert_eq(next, 3, "after 0 1 2 stood 3, though after 2 mostly 4");
+    cr_assert(rd_ngram_next(g, half, 2, NULL, NULL, &next));
+    cr_assert_eq(next, 4, "7 2 is unknown, after 2 stood 4 mostly");
+    cr_assert(rd_ngram_next(g, unknown, 1, NULL, NULL, &next));
+    cr_assert_eq(next, 2, "2 is the commonest of all");
+    cr_assert(rd_ngram_next(g, known, 3, only_nine, NULL, &next));
+    cr_assert_eq(next, 9, "3 is not allowed; after 2 and 3 alone stood 9");
+    rd_ngram_close(g);
+}
