@@ -185,6 +185,11 @@ const float *rd_net_surprise(const rd_net *t)
     return t->surprise;
 }
 
+const int32_t *rd_net_routes(const rd_net *t, int l)
+{
+    return t->layer[l].chosen;
+}
+
 /* ---- products: out = x W^T, and its two gradients ---- */
 
 static rd_status times(rd_net *t, float *out, const float *x, const float *w, int rows, int in,
