@@ -545,7 +545,7 @@ Test(trainer, the_last_share_sees_rounded_weights_and_moves_its_own, .timeout = 
     unset(&s);
 }
 
-Test(trainer, learns_while_rounded, .timeout = 120)
+Test(trainer, learns_while_rounded, .timeout = 600)
 {
     setting s = set(150, true, 1);
     float *rounded = rd_alloc_array(s.p.size, sizeof *rounded);

@@ -1,4 +1,5 @@
-/* runner.c - runs the tests of one program, each in a process of its own, and says which went wrong.
+/* runner.c - runs the tests of one program, each in a process of its own, and says which went wrong. An
+ * argument chooses the tests whose names contain it.
  *
  * The child's exit status is what counts: the sanitizer makes it 66 when it saw a race. Tests that ask for ten
  * minutes without the sanitizer would take hours with it; they are named as left out.
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { TOO_LONG_S = 600 };
@@ -59,20 +61,24 @@ static int run(const rd_shim_test *t)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     int done = 0, wrong = 0;
 
     for (const rd_shim_test *t = tests; t; t = t->next) {
+        if (argc > 1 && !strstr(t->name, argv[1])) continue;
         if (t->timeout >= TOO_LONG_S) {
             printf("left out, too long: %s::%s\n", t->suite, t->name);
             continue;
         }
+        time_t start = time(NULL);
         int status = run(t);
 
         done++;
         wrong += status != 0;
-        if (status) printf("FAILED: %s::%s: exit status %d\n", t->suite, t->name, status);
+        printf("%s %s::%s, %.0f s", status ? "FAILED:" : "passed", t->suite, t->name,
+               difftime(time(NULL), start));
+        printf(status ? ": exit status %d\n" : "\n", status);
     }
     printf("%d tests, %d failed\n", done, wrong);
     return done == 0 || wrong > 0;
