@@ -211,6 +211,66 @@ static void put_row(rd_weight *w, int n, const float *row)
     }
 }
 
+/* A row that is bf16 already, two numbers at a time. False: one of them is not finite. */
+static bool put_bf16_row(rd_weight *w, int n, const char *from)
+{
+    size_t panel = (size_t)n / RD_PANEL, lane = (size_t)n % RD_PANEL, cols = (size_t)w->cols;
+    uint32_t *to = (uint32_t *)w->data + panel * ((cols + 1) / 2) * RD_PANEL + lane;
+    uint32_t full = 0; /* a half's top bit is set where an exponent was all ones */
+
+    for (size_t k = 0; k < cols; k += 2) {
+        uint32_t two = 0;
+
+        memcpy(&two, from + 2 * k, k + 1 < cols ? 4 : 2);
+        full |= ((two & 0x7f807f80u) + 0x00800080u) & 0x80008000u;
+        to[k / 2 * RD_PANEL] = two;
+    }
+    return !full;
+}
+
+/* Some panels of a weight that is being taken; pieces share nothing but `bad`. */
+typedef struct take_job {
+    const rd_matrix *m;
+    rd_weight *w;
+    int rows; /* of one piece, a multiple of RD_PANEL */
+    bool scale_apart;
+    int *bad; /* [pieces]: the first row that is not finite, or -1 */
+} take_job;
+
+static void take_piece(void *user, int piece, int thread)
+{
+    take_job *j = user;
+    const rd_matrix *m = j->m;
+    rd_weight *w = j->w;
+    int from = piece * j->rows, to = from + j->rows < m->rows ? from + j->rows : m->rows;
+    size_t cols = (size_t)m->cols, step = cols * rd_dtype_bytes(m->dtype);
+    size_t each = w->kind == RD_PANELS_BF16 ? (cols + 1) / 2 * 4 * RD_PANEL : cols * 4 * RD_PANEL;
+    float *row = rd_alloc_array(cols, sizeof *row);
+
+    (void)thread;
+    if (w->kind != RD_ROWS_F32 && (to % RD_PANEL || cols % 2)) /* padding counts as zero */
+        memset((char *)w->data + (size_t)from / RD_PANEL * each, 0,
+               (size_t)((to - from + RD_PANEL - 1) / RD_PANEL) * each);
+    for (int n = from; n < to && j->bad[piece] < 0; n++) {
+        const char *at = (const char *)m->data + (size_t)n * step;
+        bool finite = !m->scale || isfinite(m->scale[n]);
+
+        if (w->kind == RD_PANELS_BF16 && m->dtype == RD_BF16 && !m->scale) {
+            finite = put_bf16_row(w, n, at);
+        } else {
+            rd_widen(row, at, m->dtype, cols);
+            finite = finite && finite_row(row, m->cols);
+            if (j->scale_apart) w->scale[n] = m->scale[n];
+            for (size_t k = 0; m->scale && !j->scale_apart && k < cols; k++) row[k] *= m->scale[n];
+            put_row(w, n, row);
+        }
+        if (!finite) j->bad[piece] = n;
+    }
+    free(row);
+}
+
+enum { TAKE_CELLS = 1 << 17 }; /* of one piece: waking a thread costs less than this */
+
 static rd_status cpu_take(rd_device *d, const rd_matrix *m, bool exact, rd_weight **out,
                           rd_error *err)
 {
@@ -218,7 +278,8 @@ static rd_status cpu_take(rd_device *d, const rd_matrix *m, bool exact, rd_weigh
     bool keep = exact || d->precision == RD_EXACT;
     rd_weight *w = rd_alloc0(sizeof *w);
     size_t rows = ((size_t)m->rows + RD_PANEL - 1) / RD_PANEL * RD_PANEL, cells, size;
-    float *row = rd_alloc_array((size_t)m->cols, sizeof *row);
+    take_job j = { .m = m, .w = w };
+    int bad = -1;
 
     w->rows = m->rows;
     w->cols = m->cols;
@@ -227,31 +288,24 @@ static rd_status cpu_take(rd_device *d, const rd_matrix *m, bool exact, rd_weigh
     size = w->kind == RD_PANELS_BF16 ? 2 : 4;
     if (!rd_mul(rows, ((size_t)m->cols + 1) / 2 * 2, &cells) || !rd_mul(cells, size, &w->bytes) ||
         !(w->data = rd_try_alloc(w->bytes))) {
-        free(row);
         free(w);
         return no_memory(err, "a weight", cells);
     }
-    memset(w->data, 0, w->bytes);
     d->bytes += w->bytes;
-    bool apart = m->scale && w->kind == RD_PANELS_BF16; /* integers, exact in bf16 */
+    j.scale_apart = m->scale && w->kind == RD_PANELS_BF16; /* integers, exact in bf16 */
+    if (j.scale_apart) w->scale = rd_alloc_array(rows, sizeof *w->scale);
+    j.rows = (TAKE_CELLS / (m->cols > 0 ? m->cols : 1) / RD_PANEL + 1) * RD_PANEL;
+    int pieces = (m->rows + j.rows - 1) / j.rows;
 
-    if (apart) w->scale = rd_alloc_array(rows, sizeof *w->scale);
-    for (int n = 0; n < m->rows; n++) {
-        const char *from =
-            (const char *)m->data + (size_t)n * (size_t)m->cols * rd_dtype_bytes(m->dtype);
-
-        rd_widen(row, from, m->dtype, (size_t)m->cols);
-        if (!finite_row(row, m->cols) || (m->scale && !isfinite(m->scale[n]))) {
-            free(row);
-            cpu_drop(d, w);
-            return rd_fail(err, RD_INVALID, "row %d holds a number that is not finite", n);
-        }
-        if (apart) w->scale[n] = m->scale[n];
-        if (m->scale && !apart)
-            for (int k = 0; k < m->cols; k++) row[k] *= m->scale[n];
-        put_row(w, n, row);
+    j.bad = rd_alloc_array((size_t)pieces + 1, sizeof *j.bad);
+    for (int i = 0; i < pieces; i++) j.bad[i] = -1;
+    rd_cpu_pool_run(d->pool, pieces, take_piece, &j);
+    for (int i = pieces - 1; i >= 0; i--) bad = j.bad[i] >= 0 ? j.bad[i] : bad;
+    free(j.bad);
+    if (bad >= 0) {
+        cpu_drop(d, w);
+        return rd_fail(err, RD_INVALID, "row %d holds a number that is not finite", bad);
     }
-    free(row);
     *out = w;
     return RD_OK;
 }
