@@ -7,6 +7,7 @@
 #include "plugins/cpu/cpu.h"
 
 #include "core/base/memory.h"
+#include "plugins/cpu/ceilings.h"
 #include "plugins/cpu/gemm_train.h"
 #include "plugins/cpu/kernels.h"
 #include "plugins/cpu/pool.h"
@@ -1222,6 +1223,7 @@ const rd_backend *rd_cpu_backend(void)
         .add = cpu_add,
         .pick = cpu_pick,
         .gemm = cpu_gemm,
+        .ceilings = rd_cpu_ceilings,
     };
     return &cpu;
 }
