@@ -201,32 +201,52 @@ static void put_row(rd_weight *w, int n, const float *row)
 
     if (w->kind == RD_ROWS_F32) {
         memcpy((float *)w->data + (size_t)n * cols, row, cols * sizeof *row);
-    } else if (w->kind == RD_PANELS_F32) {
+    } else {
         float *to = (float *)w->data + panel * cols * RD_PANEL + lane;
 
         for (size_t k = 0; k < cols; k++) to[k * RD_PANEL] = row[k];
-    } else {
-        uint16_t *to = (uint16_t *)w->data + panel * ((cols + 1) / 2) * 2 * RD_PANEL + 2 * lane;
-
-        for (size_t k = 0; k < cols; k++) to[k / 2 * 2 * RD_PANEL + k % 2] = rd_f32_to_bf16(row[k]);
     }
 }
 
-/* A row that is bf16 already, two numbers at a time. False: one of them is not finite. */
-static bool put_bf16_row(rd_weight *w, int n, const char *from)
+/* A row as bf16. False: one of its numbers is not finite. `wide` is room for the row. */
+static bool bf16_row(uint16_t *to, const char *from, rd_dtype type, int n, float *wide)
 {
-    size_t panel = (size_t)n / RD_PANEL, lane = (size_t)n % RD_PANEL, cols = (size_t)w->cols;
-    uint32_t *to = (uint32_t *)w->data + panel * ((cols + 1) / 2) * RD_PANEL + lane;
-    uint32_t full = 0; /* a half's top bit is set where an exponent was all ones */
+    uint32_t full = 0; /* not 0 where an exponent was all ones */
 
-    for (size_t k = 0; k < cols; k += 2) {
-        uint32_t two = 0;
+    if (type == RD_I8) { /* integers below 256 are exact: nothing is rounded */
+        for (int k = 0; k < n; k++) {
+            float x = (float)(int8_t)from[k];
+            uint32_t bits;
 
-        memcpy(&two, from + 2 * k, k + 1 < cols ? 4 : 2);
-        full |= ((two & 0x7f807f80u) + 0x00800080u) & 0x80008000u;
-        to[k / 2 * RD_PANEL] = two;
+            memcpy(&bits, &x, sizeof bits);
+            to[k] = (uint16_t)(bits >> 16);
+        }
+        return true;
     }
-    return !full;
+    if (type == RD_BF16) {
+        memcpy(to, from, 2 * (size_t)n);
+        for (int k = 0; k < n; k++) full |= ((to[k] & 0x7f80u) + 0x80u) & 0x8000u;
+        return !full;
+    }
+    rd_widen(wide, from, type, (size_t)n);
+    for (int k = 0; k < n; k++) to[k] = rd_f32_to_bf16(wide[k]);
+    return finite_row(wide, n);
+}
+
+enum { PAIRS_AT_ONCE = 64 }; /* a stretch of a panel that stays in the first cache */
+
+/* Lay RD_PANEL rows of `stride` bf16 numbers, an even number, into a panel. */
+static void put_panel(uint32_t *to, const uint16_t *rows, size_t stride)
+{
+    size_t pairs = stride / 2;
+
+    for (size_t from = 0; from < pairs; from += PAIRS_AT_ONCE) {
+        size_t end = from + PAIRS_AT_ONCE < pairs ? from + PAIRS_AT_ONCE : pairs;
+
+        for (int lane = 0; lane < RD_PANEL; lane++)
+            for (size_t k = from; k < end; k++)
+                memcpy(to + k * RD_PANEL + lane, rows + (size_t)lane * stride + 2 * k, 4);
+    }
 }
 
 /* Some panels of a weight that is being taken; pieces share nothing but `bad`. */
@@ -234,40 +254,70 @@ typedef struct take_job {
     const rd_matrix *m;
     rd_weight *w;
     int rows; /* of one piece, a multiple of RD_PANEL */
-    bool scale_apart;
     int *bad; /* [pieces]: the first row that is not finite, or -1 */
 } take_job;
+
+static const char *row_of(const rd_matrix *m, int n)
+{
+    return (const char *)m->data + (size_t)n * (size_t)m->cols * rd_dtype_bytes(m->dtype);
+}
+
+static void take_bf16(take_job *j, int from, int to, int *bad)
+{
+    const rd_matrix *m = j->m;
+    size_t stride = ((size_t)m->cols + 1) / 2 * 2;
+    uint16_t *rows = rd_alloc_array(RD_PANEL * stride, sizeof *rows);
+    float *wide = rd_alloc_array((size_t)m->cols, sizeof *wide);
+
+    for (int first = from; first < to && *bad < 0; first += RD_PANEL) {
+        int n = to - first < RD_PANEL ? to - first : RD_PANEL;
+
+        if (n < RD_PANEL) memset(rows, 0, RD_PANEL * stride * sizeof *rows); /* padding is zero */
+        for (int i = 0; i < n; i++) {
+            bool finite =
+                bf16_row(rows + (size_t)i * stride, row_of(m, first + i), m->dtype, m->cols, wide);
+
+            if (m->scale) {
+                j->w->scale[first + i] = m->scale[first + i];
+                finite = finite && isfinite(m->scale[first + i]);
+            }
+            if (!finite && *bad < 0) *bad = first + i;
+        }
+        put_panel((uint32_t *)j->w->data + (size_t)first / RD_PANEL * stride / 2 * RD_PANEL, rows,
+                  stride);
+    }
+    free(rows);
+    free(wide);
+}
+
+static void take_f32(take_job *j, int from, int to, int *bad)
+{
+    const rd_matrix *m = j->m;
+    size_t cols = (size_t)m->cols;
+    float *row = rd_alloc_array(cols, sizeof *row);
+
+    if (j->w->kind == RD_PANELS_F32 && to % RD_PANEL) /* padding is zero */
+        memset((float *)j->w->data + (size_t)(to / RD_PANEL) * RD_PANEL * cols, 0,
+               RD_PANEL * cols * sizeof *row);
+    for (int n = from; n < to && *bad < 0; n++) {
+        rd_widen(row, row_of(m, n), m->dtype, cols);
+        if (!finite_row(row, m->cols) || (m->scale && !isfinite(m->scale[n]))) *bad = n;
+        for (size_t k = 0; m->scale && k < cols; k++) row[k] *= m->scale[n];
+        put_row(j->w, n, row);
+    }
+    free(row);
+}
 
 static void take_piece(void *user, int piece, int thread)
 {
     take_job *j = user;
-    const rd_matrix *m = j->m;
-    rd_weight *w = j->w;
-    int from = piece * j->rows, to = from + j->rows < m->rows ? from + j->rows : m->rows;
-    size_t cols = (size_t)m->cols, step = cols * rd_dtype_bytes(m->dtype);
-    size_t each = w->kind == RD_PANELS_BF16 ? (cols + 1) / 2 * 4 * RD_PANEL : cols * 4 * RD_PANEL;
-    float *row = rd_alloc_array(cols, sizeof *row);
+    int from = piece * j->rows, to = from + j->rows < j->m->rows ? from + j->rows : j->m->rows;
 
     (void)thread;
-    if (w->kind != RD_ROWS_F32 && (to % RD_PANEL || cols % 2)) /* padding counts as zero */
-        memset((char *)w->data + (size_t)from / RD_PANEL * each, 0,
-               (size_t)((to - from + RD_PANEL - 1) / RD_PANEL) * each);
-    for (int n = from; n < to && j->bad[piece] < 0; n++) {
-        const char *at = (const char *)m->data + (size_t)n * step;
-        bool finite = !m->scale || isfinite(m->scale[n]);
-
-        if (w->kind == RD_PANELS_BF16 && m->dtype == RD_BF16 && !m->scale) {
-            finite = put_bf16_row(w, n, at);
-        } else {
-            rd_widen(row, at, m->dtype, cols);
-            finite = finite && finite_row(row, m->cols);
-            if (j->scale_apart) w->scale[n] = m->scale[n];
-            for (size_t k = 0; m->scale && !j->scale_apart && k < cols; k++) row[k] *= m->scale[n];
-            put_row(w, n, row);
-        }
-        if (!finite) j->bad[piece] = n;
-    }
-    free(row);
+    if (j->w->kind == RD_PANELS_BF16)
+        take_bf16(j, from, to, &j->bad[piece]);
+    else
+        take_f32(j, from, to, &j->bad[piece]);
 }
 
 enum { TAKE_CELLS = 1 << 17 }; /* of one piece: waking a thread costs less than this */
@@ -293,8 +343,8 @@ static rd_status cpu_take(rd_device *d, const rd_matrix *m, bool exact, rd_weigh
         return no_memory(err, "a weight", cells);
     }
     d->bytes += w->bytes;
-    j.scale_apart = m->scale && w->kind == RD_PANELS_BF16; /* integers, exact in bf16 */
-    if (j.scale_apart) w->scale = rd_alloc_array(rows, sizeof *w->scale);
+    if (m->scale && w->kind == RD_PANELS_BF16) /* integers, exact in bf16, and the scale apart */
+        w->scale = rd_alloc_array(rows, sizeof *w->scale);
     j.rows = (TAKE_CELLS / (m->cols > 0 ? m->cols : 1) / RD_PANEL + 1) * RD_PANEL;
     int pieces = (m->rows + j.rows - 1) / j.rows;
 
