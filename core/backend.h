@@ -47,6 +47,7 @@ typedef struct rd_device_info {
 /* What the hardware does at best, multiplications and additions counted apart. */
 typedef struct rd_ceilings {
     double read_bytes_s; /* of memory too large for any cache */
+    double cache_bytes;  /* of the last cache: what fits is not held against memory; 0: unknown */
     double int8_op_s;    /* int8 products summed in int32 */
     double
         bf16_flop_s; /* bf16 products summed in float32; float32 ones where it has none of those */

@@ -7,3 +7,4 @@ foreach(isa plain avx2 avx512)
 endforeach()
 add_test(NAME command_line COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/command_line.sh
     $<TARGET_FILE:redraft> ${PROJECT_SOURCE_DIR})
+add_test(NAME bench COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/bench.sh $<TARGET_FILE:redraft>)

@@ -583,12 +583,12 @@ static int numbers_of(const char *list, int least, int most, int *out)
     return 0;
 }
 
-/* The folder of a packed model: PATH itself, or the one that a weight file lies in. */
+/* The folder of a packed model: PATH itself, or where the weight file PATH lies. */
 static char *folder_of(const char *path)
 {
-    const char *slash = strrchr(path, '/');
+    const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
 
-    if (rd_is_folder(path)) return rd_copy_text(path, strlen(path));
+    if (!dot || strcmp(dot, ".safetensors") != 0) return rd_copy_text(path, strlen(path));
     if (!slash) return rd_copy_text(".", 1);
     return rd_copy_text(path, slash > path ? (size_t)(slash - path) : 1);
 }

@@ -6,13 +6,10 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 static double of_reading(const rd_bench *b, const rd_bench_pass *p)
 {
-    long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-
-    if (b->ceilings.read_bytes_s <= 0.0 || (cache > 0 && p->bytes < (double)cache)) return 0.0;
+    if (b->ceilings.read_bytes_s <= 0.0 || p->bytes < b->ceilings.cache_bytes) return 0.0;
     return p->bytes / b->ceilings.read_bytes_s * 1e3 / p->time.median_ms;
 }
 

@@ -1,0 +1,1 @@
+rd_test(core/test_memory.c rd_base)
