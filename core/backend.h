@@ -44,6 +44,15 @@ typedef struct rd_device_info {
     size_t bytes; /* held by this device now */
 } rd_device_info;
 
+/* What the hardware does at best, multiplications and additions counted apart. */
+typedef struct rd_ceilings {
+    double read_bytes_s; /* of memory too large for any cache */
+    double cache_bytes;  /* of the last cache: what fits is not held against memory; 0: unknown */
+    double int8_op_s;    /* int8 products summed in int32 */
+    double
+        bf16_flop_s; /* bf16 products summed in float32; float32 ones where it has none of those */
+} rd_ceilings;
+
 /* A matrix as it stands in a file: rows x cols row-major, any alignment. `scale` (one float a row)
  * comes with I8. A vector is one row. */
 typedef struct rd_matrix {
@@ -186,6 +195,10 @@ typedef struct rd_backend {
      * multiply in bf16 with float32 sums. op is a transpose where the flag is set. */
     rd_status (*gemm)(rd_device *d, bool ta, bool tb, int m, int n, int k, const float *a, int lda,
                       const float *b, int ldb, float beta, float *c, int ldc, rd_error *err);
+
+    /* Measure the ceilings now, with `threads` threads and the best instructions there are, whatever
+     * `isa` says; takes about a second and hundreds of MB. NULL: cannot be told. */
+    rd_status (*ceilings)(const rd_device_options *o, rd_ceilings *out, rd_error *err);
 } rd_backend;
 
 /* The one symbol that a plugin exports. */

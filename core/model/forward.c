@@ -156,3 +156,19 @@ fail:
     be->end(m->device, NULL);
     return err->status;
 }
+
+rd_status rd_forward_picks(rd_model *m, int rows, const rd_pick_query *query, rd_pick *out,
+                           rd_error *err)
+{
+    const rd_backend *be = m->backend;
+    rd_view x = first_rows(m->x, rows), normed = first_rows(m->normed, rows);
+
+    if (rows < 1 || rows > m->max_rows)
+        return rd_fail(err, RD_INVALID, "picks of %d rows; at most %d fit", rows, m->max_rows);
+    rd_status s = be->begin(m->device, rows, err);
+
+    if (!s) s = be->norm(m->device, normed, x, m->norm, (float)m->config.rms_norm_eps, err);
+    if (!s) s = be->pick(m->device, normed, m->head ? m->head : m->table, query, out, err);
+    be->end(m->device, NULL);
+    return s;
+}

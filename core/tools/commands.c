@@ -101,10 +101,15 @@ static const rd_option compare_options[] = {
 };
 
 static const rd_option bench_options[] = {
-    { "--shape", "NAME", "builtin" },
-    { "--context", "LIST", "tokens before the block: 0,512,1024" },
+    { "--shape", "NAME", "llada2.1-mini, llada2.2-mini, llada2.1-flash, builtin, FILE.json" },
+    { "--layers", "N", "fewer layers of that shape" },
+    { "--weights", "bf16|int8", "of random weights; bf16 without it" },
+    { "--context", "LIST", "tokens before the block; 0,512,1024 without it" },
     { "--rows", "N", "rows of a pass; 32 without it" },
-    { "--repeat", "N", "runs; 15 without it" },
+    { "--experts", "LIST", "distinct experts that a pass meets in a layer" },
+    { "--file", "PATH", "a packed model on disk, its load time and memory" },
+    { "--repeat", "N", "runs of each; as many as 10 s allow, 15 at most, without it" },
+    { "--check", NULL, "compare one layer's picks with the plain path, time nothing" },
     { "--json", NULL, "print one object" },
     END,
 };
@@ -137,7 +142,8 @@ const rd_command rd_commands[] = {
     { "compare", "A B [DIR]", "two models on the same texts: agreement, loss, speed",
       "redraft compare builtin builtin", compare_options, false, rd_tool_compare },
     { "bench", "", "time the model's passes beside the machine's ceilings",
-      "redraft bench --threads 2", bench_options, true, rd_tool_bench },
+      "redraft bench --shape llada2.1-mini --layers 4 --repeat 3", bench_options, true,
+      rd_tool_bench },
     { "plugins", "", "the backends found, and why one was refused", "redraft plugins", no_options,
       false, rd_tool_plugins },
     { "conformance", "PATH...", "compare with recorded answers of the reference code",
