@@ -179,7 +179,7 @@ static void *run_loops(void *arg)
     pthread_mutex_lock(&a->making);
     pthread_mutex_unlock(&a->making);
     memset(m->buffer, 1, a->buffer_bytes); /* by the thread that reads it: its own memory node */
-    for (int r = 0; r < ROUNDS; r++) { /* one after the other: a disturbance meets all alike */
+    for (int r = 0; r < ROUNDS; r++) {     /* one after the other: a disturbance meets all alike */
         for (int l = 0; l < LOOPS; l++) {
             pthread_barrier_wait(&a->gate);
             a->start[m->number] = rd_now_ms();
