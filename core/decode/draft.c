@@ -15,7 +15,8 @@ enum {
     NEIGHBOURS = 3,    /* lines above and below that are compared */
     SPAN_MOST = 6,     /* lines of a draft */
     LEFT_MOST = 24,    /* bytes of the cursor's line that count */
-    WORDS = 4          /* of a signature */
+    WORDS = 4,         /* of a signature */
+    NAMES_MOST = 16
 };
 
 typedef struct line {
@@ -41,6 +42,8 @@ enum {
     BELOW_SAME,
     RIGHT_PART, /* how much of what stands right of the cursor follows */
     MORE_LINES,
+    RENAMED,  /* words were put into it that its surroundings have in place of its own */
+    NOT_SO,   /* they have others, and it was left as it is */
     DISTANCE, /* logarithm of the lines between */
     LENGTH,   /* logarithm of its bytes */
     OFTEN,    /* logarithm of how often it is found */
@@ -49,10 +52,11 @@ enum {
 
 /* From 3200 holes in the training packages, as a choice of the right text among all of its file's. */
 static const float weight[FEATURES] = {
-    [LEFT_WHOLE] = 1.34f, [LEFT_PART] = 0.46f,  [ABOVE] = 2.60f,      [ABOVE + 1] = 1.17f,
-    [ABOVE + 2] = 1.11f,  [BELOW] = 2.20f,      [BELOW + 1] = 0.93f,  [BELOW + 2] = 0.74f,
-    [ABOVE_SAME] = 1.14f, [BELOW_SAME] = 1.11f, [RIGHT_PART] = 0.93f, [MORE_LINES] = -0.96f,
-    [DISTANCE] = -0.44f,  [LENGTH] = -0.61f,    [OFTEN] = 0.36f
+    [LEFT_WHOLE] = 1.44f, [LEFT_PART] = 0.48f,  [ABOVE] = 2.71f,      [ABOVE + 1] = 1.26f,
+    [ABOVE + 2] = 1.02f,  [BELOW] = 2.41f,      [BELOW + 1] = 1.13f,  [BELOW + 2] = 0.74f,
+    [ABOVE_SAME] = 1.05f, [BELOW_SAME] = 0.88f, [RIGHT_PART] = 0.82f, [MORE_LINES] = -0.99f,
+    [RENAMED] = 1.18f,    [NOT_SO] = -0.72f,    [DISTANCE] = -0.40f,  [LENGTH] = -0.53f,
+    [OFTEN] = 0.43f
 };
 
 typedef struct candidate {
@@ -65,6 +69,17 @@ typedef struct candidate {
     float score;
 } candidate;
 
+/* Words of the found lines and what stands for them around the cursor. */
+typedef struct names {
+    struct {
+        const char *old, *fresh;
+        int old_n, fresh_n;
+    } pair[NAMES_MOST];
+    int n;
+    long step; /* by which all numbers differ; 0: not all by the same, or there are none */
+    bool steps;
+} names;
+
 typedef struct search {
     line left, right;
     side above, below;
@@ -72,6 +87,7 @@ typedef struct search {
     int n;
     int *slots; /* of hashes: candidate + 1 */
     int slots_n;
+    rd_arena texts; /* of candidates that are not as they stand in the file */
 } search;
 
 static bool is_space(char c)
@@ -235,6 +251,135 @@ static void look_around(const search *f, const side *s, int i, int last, float *
     }
 }
 
+/* ---- other names ---- */
+
+static int piece_at(const line *l, int at)
+{
+    int n = 1;
+
+    if (is_word(l->text[at]))
+        while (at + n < l->n && is_word(l->text[at + n])) n++;
+    return n;
+}
+
+static bool number_of(const char *s, int n, long *out)
+{
+    *out = 0;
+    for (int i = 0; i < n; i++) {
+        if (s[i] < '0' || s[i] > '9' || n > 9) return false;
+        *out = 10 * *out + s[i] - '0';
+    }
+    return true;
+}
+
+static void learn(names *m, const char *old, int old_n, const char *fresh, int fresh_n)
+{
+    long from, to;
+
+    if (number_of(old, old_n, &from) && number_of(fresh, fresh_n, &to)) {
+        m->step = !m->steps || m->step == to - from ? to - from : 0;
+        m->steps = true;
+    }
+
+    for (int i = 0; i < m->n; i++)
+        if (m->pair[i].old_n == old_n && !memcmp(m->pair[i].old, old, (size_t)old_n)) return;
+    if (m->n == NAMES_MOST) return;
+    m->pair[m->n].old = old;
+    m->pair[m->n].old_n = old_n;
+    m->pair[m->n].fresh = fresh;
+    m->pair[m->n++].fresh_n = fresh_n;
+}
+
+/* The words in which two lines differ, where nothing but words differs. A word that stays the same is learnt
+ * too: another pair of lines must not rename it. */
+static void learn_from(names *m, const line *old, const line *fresh)
+{
+    names found = *m;
+    int a = 0, b = 0;
+
+    while (a < old->n && b < fresh->n) {
+        int n = piece_at(old, a), k = piece_at(fresh, b);
+        bool equal = n == k && !memcmp(old->text + a, fresh->text + b, (size_t)n);
+
+        if (is_word(old->text[a]) != is_word(fresh->text[b])) return;
+        if (!equal && !is_word(old->text[a])) return;
+        if (is_word(old->text[a])) learn(&found, old->text + a, n, fresh->text + b, k);
+        a += n;
+        b += k;
+    }
+    if (a == old->n && b == fresh->n) *m = found;
+}
+
+/* What stands for a word around the cursor: itself where nothing is known. */
+static void put_word(rd_buf *out, const names *m, const char *word, int n)
+{
+    long number;
+
+    for (int i = 0; i < m->n; i++) {
+        if (m->pair[i].old_n != n || memcmp(m->pair[i].old, word, (size_t)n) != 0) continue;
+        rd_buf_append(out, m->pair[i].fresh, (size_t)m->pair[i].fresh_n);
+        return;
+    }
+    if (m->step && number_of(word, n, &number) && number + m->step >= 0)
+        rd_buf_format(out, "%ld", number + m->step);
+    else
+        rd_buf_append(out, word, (size_t)n);
+}
+
+/* The candidate's text with the names that stand around the cursor; false when none of its words changes. */
+static bool rename_words(search *f, candidate *c, const names *m)
+{
+    line l = { .text = c->from, .n = (int)(c->end - c->from) };
+    rd_buf b = { 0 };
+
+    for (int at = 0, n; at < l.n; at += n) {
+        n = piece_at(&l, at);
+        if (is_word(l.text[at]))
+            put_word(&b, m, l.text + at, n);
+        else
+            rd_buf_append(&b, l.text + at, (size_t)n);
+    }
+    bool changed = b.len != (size_t)l.n || memcmp(b.data, l.text, b.len) != 0;
+
+    if (changed) {
+        c->from = rd_arena_copy_text(&f->texts, b.data, b.len);
+        c->end = c->from + b.len;
+    }
+    rd_buf_clear(&b);
+    return changed;
+}
+
+static void learn_names(const search *f, const candidate *c, names *m)
+{
+    const side *s = c->s;
+
+    *m = (names){ 0 };
+    for (int k = 0; k < NEIGHBOURS; k++) {
+        if (f->above.n > k && c->line - 1 - k >= 0)
+            learn_from(m, &s->lines[c->line - 1 - k], &f->above.lines[f->above.n - 1 - k]);
+        if (f->below.n > k && c->last + 1 + k < s->n)
+            learn_from(m, &s->lines[c->last + 1 + k], &f->below.lines[k]);
+    }
+}
+
+/* The text as it stands, and with other names. */
+static void offer_both(search *f, candidate c)
+{
+    candidate other = c;
+    names m;
+
+    if (c.end <= c.from) return;
+    learn_names(f, &c, &m);
+    if (m.n > 0 && rename_words(f, &other, &m)) {
+        other.feature[RENAMED] = 1.0f;
+        c.feature[NOT_SO] = 1.0f;
+        offer(f, other);
+    }
+    offer(f, c);
+}
+
+/* ---- lines ---- */
+
 static void look_at(search *f, const side *s, int i)
 {
     const line *l = &s->lines[i];
@@ -256,10 +401,10 @@ static void look_at(search *f, const side *s, int i)
         c.end = match_right(c.from, c.end, f->right.text, f->right.n, &follows);
         if (!c.end) return;
         c.feature[RIGHT_PART] = (float)follows / (float)(f->right.n < 16 ? f->right.n : 16);
-        offer(f, c);
+        offer_both(f, c);
         return;
     }
-    offer(f, c);
+    offer_both(f, c);
     if (f->left.n > 0 && !(c.feature[LEFT_WHOLE] > 0.0f)) return;
     for (int last = i + 1; last < s->n - 1 && last < i + SPAN_MOST && f->below.n > 0; last++) {
         if (!same(&s->lines[last + 1], &f->below.lines[0])) continue;
@@ -267,7 +412,7 @@ static void look_at(search *f, const side *s, int i)
         c.end = s->lines[last].text + s->lines[last].n;
         c.feature[MORE_LINES] = 1.0f;
         look_around(f, s, i, last, c.feature);
-        offer(f, c);
+        offer_both(f, c);
         break;
     }
 }
@@ -275,23 +420,21 @@ static void look_at(search *f, const side *s, int i)
 /* Its text: lines behind the first with their indent moved as much as the first's is moved. */
 static void write_text(const search *f, const candidate *c, rd_buf *out)
 {
-    const line *first = &c->s->lines[c->line];
-    int move = f->left.indent - first->indent;
+    int move = f->left.indent - c->s->lines[c->line].indent;
 
-    if (c->last == c->line) {
-        rd_buf_append(out, c->from, (size_t)(c->end - c->from));
-        return;
-    }
-    rd_buf_append(out, c->from, (size_t)(first->text + first->n - c->from));
-    for (int k = c->line + 1; k <= c->last; k++) {
-        const line *l = &c->s->lines[k];
-        int have = l->indent + move > 0 ? l->indent + move : 0;
-        int kept = have < l->indent ? have : l->indent;
+    for (const char *at = c->from; at < c->end;) {
+        const char *stop = memchr(at, '\n', (size_t)(c->end - at)), *text = at;
 
-        rd_buf_text(out, "\n");
-        for (int i = l->indent; i < have; i++)
-            rd_buf_append(out, l->indent > 0 ? l->text - l->indent : " ", 1);
-        rd_buf_append(out, l->text - kept, (size_t)kept + (size_t)l->n);
+        if (!stop) stop = c->end;
+        while (at > c->from && text < stop && is_space(*text)) text++;
+        int indent = (int)(text - at), have = indent + move > 0 ? indent + move : 0;
+        int kept = at == c->from || have > indent ? indent : have;
+
+        for (int i = indent; at > c->from && text < stop && i < have; i++)
+            rd_buf_append(out, indent > 0 ? at : " ", 1);
+        rd_buf_append(out, text - kept, (size_t)kept + (size_t)(stop - text));
+        if (stop < c->end) rd_buf_text(out, "\n");
+        at = stop + 1;
     }
 }
 
@@ -322,8 +465,8 @@ int rd_drafts_find(const char *prefix, size_t prefix_bytes, const char *suffix, 
     f.left.n = (int)(end - f.left.text);
     f.above = split_lines(from, start);
     f.below = split_lines(line_end < stop ? line_end + 1 : stop, stop);
-    f.list = rd_alloc_array(2 * (size_t)(f.above.n + f.below.n) + 1, sizeof *f.list);
-    for (f.slots_n = 64; f.slots_n < 4 * (f.above.n + f.below.n); f.slots_n *= 2) {
+    f.list = rd_alloc_array(4 * (size_t)(f.above.n + f.below.n) + 1, sizeof *f.list);
+    for (f.slots_n = 64; f.slots_n < 8 * (f.above.n + f.below.n); f.slots_n *= 2) {
     }
     f.slots = rd_alloc_array((size_t)f.slots_n, sizeof *f.slots);
     for (int i = 0; i < f.above.n; i++) look_at(&f, &f.above, i);
@@ -344,6 +487,7 @@ int rd_drafts_find(const char *prefix, size_t prefix_bytes, const char *suffix, 
     free(f.below.lines);
     free(f.list);
     free(f.slots);
+    rd_arena_clear(&f.texts);
     return n;
 }
 

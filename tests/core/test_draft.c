@@ -22,9 +22,11 @@ static void first_draft(const char *prefix, const char *suffix, char *out, size_
 Test(draft, is_what_stands_between_like_neighbours)
 {
     static const hole_case cases[] = {
-        /* a whole line, by the lines around */
+        /* a whole line, by the lines around, with the names that they have here */
         { "    open(a)\n    read(a)\n    close(a)\n\n    open(b)\n    ", "\n    close(b)\n",
-          "read(a)" },
+          "read(b)" },
+        /* and numbers that count on */
+        { "case 1:\n    one(1);\ncase 2:\n    one(2);\ncase 3:\n    ", "\ncase 4:\n", "one(3);" },
         /* the rest of a line, by its beginning */
         { "x = compute(first, second)\ny = 1\nx = comp", "\nz = 2\n", "ute(first, second)" },
         /* up to what stands right of the cursor */
