@@ -224,7 +224,7 @@ rd_status rd_model_open(const char *dir, const rd_model_options *o, rd_model **o
 {
     rd_model *m = rd_alloc0(sizeof *m);
     rd_safetensors *file = NULL;
-    rd_error local = { 0 };
+    rd_error local = { 0 }, why = { 0 };
 
     if (!err) err = &local;
     m->backend = o->backend;
@@ -234,12 +234,19 @@ rd_status rd_model_open(const char *dir, const rd_model_options *o, rd_model **o
     m->block_size = o->block_size > 0 ? o->block_size : m->config.block_size;
     if (m->block_size > m->max_rows) m->max_rows = m->block_size;
     if (rd_safetensors_open(dir, &file, err)) goto fail;
-    if (rd_model_check(&m->config, file, err)) goto fail; /* all shapes, before anything is made */
+    if (rd_model_check(&m->config, file, &why)) { /* all shapes, before anything is made */
+        rd_fail(err, why.status, "%s: %s", dir, why.text);
+        goto fail;
+    }
     if (m->backend->open(&o->device, &m->device, err)) goto fail;
     m->layer = rd_alloc_array((size_t)m->config.num_hidden_layers, sizeof *m->layer);
-    binding b = { &m->config, file, m, err };
+    binding b = { &m->config, file, m, &why };
 
-    if (bind_all(&b) || make_room(m, err)) goto fail;
+    if (bind_all(&b)) {
+        rd_fail(err, why.status, "%s: %s", dir, why.text);
+        goto fail;
+    }
+    if (make_room(m, err)) goto fail;
     m->identity = identity_of(&m->config, file);
     if (rd_safetensors_unchanged(file, err)) goto fail;
     rd_safetensors_close(file);
