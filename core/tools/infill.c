@@ -36,7 +36,7 @@ static rd_status count_field(rd_value rq, const char *key, int *out, rd_error *e
 
     *out = 0;
     if (rd_value_is_null(v)) return RD_OK;
-    if (n < 0 || n > 65536)
+    if (n < 0 || n > 65536 || rd_value_number(v, -1.0) != (double)n)
         return rd_fail(err, RD_INVALID, "%s is not a number from 0 to 65536", key);
     *out = (int)n;
     return RD_OK;
@@ -153,7 +153,7 @@ static int run(const rd_args *a, bool rewrite)
         return rd_tool_usage(a, lines ? "--jsonl reads stdin and takes no file" : "name one place");
     if (lines) {
         status = rd_engine_of(a, &s.e);
-        if (!status) status = rd_jsonl(answer, &s);
+        if (!status) status = rd_jsonl(a, answer, &s);
     } else {
         status = one_place(a, &s);
     }
