@@ -2,7 +2,9 @@
 #include "core/train/trainer.h"
 
 #include "core/base/clock.h"
+#include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/format/file.h"
 #include "core/format/safetensors.h"
 #include "core/train/kernels.h"
 
@@ -283,6 +285,7 @@ static rd_status open_csv(rd_trainer *t, rd_error *err)
     return RD_OK;
 }
 
+/* A line of the log that cannot be written is lost; the run is not. */
 static void write_csv(rd_trainer *t, const rd_train_progress *p)
 {
     if (!t->csv) return;
@@ -290,7 +293,8 @@ static void write_csv(rd_trainer *t, const rd_train_progress *p)
             (long long)p->step, p->elapsed_s, p->total, p->loss[RD_TASK_NEXT],
             p->loss[RD_TASK_HOLE], p->loss[RD_TASK_BLOCK], p->loss[RD_TASK_EDIT], p->lr, p->norm,
             p->rows_per_s, p->gflops, p->bits_per_byte);
-    fflush(t->csv);
+    if (fflush(t->csv)) rd_log(RD_LOG_WARN, "%s/log.csv: %s", t->o.dir, strerror(errno));
+    clearerr(t->csv);
 }
 
 static void report(rd_trainer *t, double bits_per_byte)
@@ -351,7 +355,10 @@ rd_status rd_trainer_run(rd_trainer *t, int64_t steps, rd_error *err)
         if (measure) measured = now;
         if (over || measure || now - t->since_ms >= 1e3 * t->o.report_s) report(t, bits);
         if (t->o.dir && (over || now - kept >= 1e3 * t->o.checkpoint_s)) {
-            if (rd_trainer_checkpoint(t, t->o.dir, err)) return err->status;
+            if (rd_trainer_checkpoint(t, t->o.dir, err) && over) return err->status;
+            /* A full disk can be emptied; the last checkpoint and the run are both worth keeping. */
+            if (err->status) rd_log(RD_LOG_WARN, "no checkpoint: %s; training goes on", err->text);
+            *err = (rd_error){ 0 };
             kept = now;
         }
     }
@@ -388,6 +395,18 @@ rd_status rd_trainer_checkpoint(rd_trainer *t, const char *dir, rd_error *err)
     return rd_safetensors_write(path, tensors, ARRAYS + 1, NULL, err);
 }
 
+static rd_status check_numbers(const rd_tensor *t, const char *path, rd_error *err)
+{
+    for (size_t i = 0; i < t->bytes / sizeof(float); i++) {
+        float x;
+
+        memcpy(&x, (const char *)t->data + i * sizeof x, sizeof x);
+        if (!isfinite(x))
+            return rd_fail(err, RD_INVALID, "%s: %s: number %zu is not finite", path, t->name, i);
+    }
+    return RD_OK;
+}
+
 rd_status rd_trainer_resume(rd_trainer *t, const char *dir, rd_error *err)
 {
     static const char *const names[] = { "weights", "moment.0", "moment.1" };
@@ -410,8 +429,19 @@ rd_status rd_trainer_resume(rd_trainer *t, const char *dir, rd_error *err)
         return rd_fail(err, RD_INVALID, "%s: %s is %s; this run needs %zu bytes", path, name,
                        found[i] ? "of another size" : "missing", bytes);
     }
+    kept_state state;
+    rd_status s = RD_OK;
+
+    memcpy(&state, found[ARRAYS]->data, sizeof state);
+    if (state.steps < 0 || !(state.elapsed_s >= 0.0))
+        s = rd_fail(err, RD_INVALID, "%s: state is not one of a run", path);
+    for (int i = 0; i < ARRAYS && !s; i++) s = check_numbers(found[i], path, err);
+    if (s) {
+        rd_safetensors_close(file);
+        return s;
+    }
     for (int i = 0; i < ARRAYS; i++) memcpy(arrays[i], found[i]->data, found[i]->bytes);
-    memcpy(&t->state, found[ARRAYS]->data, sizeof t->state);
+    t->state = state;
     rd_optimizer_set_steps(t->optimizer, t->state.steps);
     rd_safetensors_close(file);
     return RD_OK;
@@ -448,17 +478,17 @@ static int read_points(FILE *in, curve_point **out)
     return n;
 }
 
-static void draw_curve(FILE *f, const curve_point *p, int n, int c, double minutes, double top,
+static void draw_curve(rd_buf *f, const curve_point *p, int n, int c, double minutes, double top,
                        const char *name, const char *colour)
 {
-    fprintf(f, "<polyline fill='none' stroke='%s' points='", colour);
+    rd_buf_format(f, "<polyline fill='none' stroke='%s' points='", colour);
     for (int i = 0; i < n; i++) {
         if (!isfinite(p[i].value[c])) continue;
-        fprintf(f, "%.1f,%.1f ", MARGIN + p[i].minute / minutes * (WIDE - 2 * MARGIN),
-                HIGH - MARGIN - p[i].value[c] / top * (HIGH - 2 * MARGIN));
+        rd_buf_format(f, "%.1f,%.1f ", MARGIN + p[i].minute / minutes * (WIDE - 2 * MARGIN),
+                      HIGH - MARGIN - p[i].value[c] / top * (HIGH - 2 * MARGIN));
     }
-    fprintf(f, "'/>\n<text x='%d' y='%d' fill='%s'>%s</text>\n", WIDE - 2 * MARGIN, MARGIN + 18 * c,
-            colour, name);
+    rd_buf_format(f, "'/>\n<text x='%d' y='%d' fill='%s'>%s</text>\n", WIDE - 2 * MARGIN,
+                  MARGIN + 18 * c, colour, name);
 }
 
 rd_status rd_train_plot(const char *csv, const char *svg, rd_error *err)
@@ -466,7 +496,8 @@ rd_status rd_train_plot(const char *csv, const char *svg, rd_error *err)
     static const char *const names[] = { "total", "next", "hole", "block", "edit" };
     static const char *const colours[] = { "black", "steelblue", "crimson", "seagreen", "orange" };
     curve_point *p = NULL;
-    FILE *in = fopen(csv, "r"), *f = NULL;
+    FILE *in = fopen(csv, "r");
+    rd_buf f = { 0 };
     double minutes = 0.0, top = 0.0;
 
     if (!in) return rd_fail(err, RD_IO, "%s: %s", csv, strerror(errno));
@@ -482,24 +513,20 @@ rd_status rd_train_plot(const char *csv, const char *svg, rd_error *err)
         free(p);
         return rd_fail(err, RD_INVALID, "%s: no losses to draw", csv);
     }
-    f = fopen(svg, "w");
-    if (!f) {
-        free(p);
-        return rd_fail(err, RD_IO, "%s: %s", svg, strerror(errno));
-    }
-    fprintf(f,
-            "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %d %d' font-family='sans-serif' "
-            "font-size='13'>\n<rect width='100%%' height='100%%' fill='white'/>\n",
-            WIDE, HIGH);
-    fprintf(f, "<path d='M%d %d V%d H%d' fill='none' stroke='gray'/>\n", MARGIN, MARGIN,
-            HIGH - MARGIN, WIDE - MARGIN);
-    fprintf(f, "<text x='%d' y='%d'>%.2f nats</text>\n<text x='%d' y='%d'>%.1f min</text>\n", 5,
-            MARGIN - 5, top, WIDE - 2 * MARGIN, HIGH - MARGIN + 20, minutes);
-    for (int c = 0; c < CURVES; c++) draw_curve(f, p, n, c, minutes, top, names[c], colours[c]);
-    fputs("</svg>\n", f);
-    free(p);
-    bool bad = ferror(f);
+    rd_buf_format(
+        &f,
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %d %d' font-family='sans-serif' "
+        "font-size='13'>\n<rect width='100%%' height='100%%' fill='white'/>\n",
+        WIDE, HIGH);
+    rd_buf_format(&f, "<path d='M%d %d V%d H%d' fill='none' stroke='gray'/>\n", MARGIN, MARGIN,
+                  HIGH - MARGIN, WIDE - MARGIN);
+    rd_buf_format(&f, "<text x='%d' y='%d'>%.2f nats</text>\n<text x='%d' y='%d'>%.1f min</text>\n",
+                  5, MARGIN - 5, top, WIDE - 2 * MARGIN, HIGH - MARGIN + 20, minutes);
+    for (int c = 0; c < CURVES; c++) draw_curve(&f, p, n, c, minutes, top, names[c], colours[c]);
+    rd_buf_text(&f, "</svg>\n");
+    rd_status s = rd_file_write(svg, f.data, f.len, err);
 
-    if (fclose(f) || bad) return rd_fail(err, RD_IO, "%s: cannot be written", svg);
-    return RD_OK;
+    rd_buf_clear(&f);
+    free(p);
+    return s;
 }
