@@ -206,6 +206,10 @@ rd_status rd_quantize_model(const char *in, const char *out, const char *scheme,
     if (!stat(in, &a) && !stat(out, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
         return rd_fail(err, RD_INVALID, "%s: a model cannot be quantised onto itself", out);
     if (rd_config_read(in, &config, err) || rd_safetensors_open(in, &file, err)) return err->status;
+    if (rd_safetensors_count(file) == 0) {
+        rd_safetensors_close(file);
+        return rd_fail(err, RD_INVALID, "%s: the weights hold no tensors", in);
+    }
     bool made = !mkdir(out, 0777);
 
     s = made || errno == EEXIST ? write_model(file, in, out, err)

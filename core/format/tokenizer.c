@@ -21,7 +21,7 @@
 #define FILE_VALUES     2000000
 #define MATCH_LIMIT     100000
 #define MATCHES_AT_ONCE 64 /* between two looks at the clock */
-#define PATIENCE_MS     5000.0
+#define PATIENCE_MS     2000.0
 #define PATIENCE_BYTE \
     2e-2 /* more for each byte of text: a hundred times what known patterns take */
 #define HEAP_LIMIT (20 * 1024) /* KB */

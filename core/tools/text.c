@@ -121,7 +121,7 @@ int rd_tool_generate(const rd_args *a)
 
 /* ---- score ---- */
 
-enum { SCORE_MOST = 256 << 10, BEFORE = 8 << 10, BEHIND = 1 << 10 }; /* bytes */
+enum { SCORE_MOST = 256 << 10, BEFORE = 2 << 10, BEHIND = 1 << 10 }; /* bytes */
 
 typedef struct doubt {
     rd_score score;

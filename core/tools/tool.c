@@ -296,7 +296,8 @@ int rd_tools_main(int argc, char **argv)
     rd_error unknown;
 
     keep_standard_files();
-    signal(SIGPIPE, SIG_IGN); /* a reader that is gone is an error of writing */
+    signal(SIGPIPE, SIG_IGN); /* a reader that is gone is an error of writing, */
+    signal(SIGXFSZ, SIG_IGN); /* and so is a file that may not grow */
     signal(SIGBUS, on_lost_page);
     if (argc < 2) {
         fprintf(stderr, "redraft: which call? redraft --help lists them\n");

@@ -85,13 +85,13 @@ rd_status rd_trainer_open(const rd_params *p, const rd_train_options *o, const r
     t->pack = rd_alloc_array((size_t)t->packs, sizeof *t->pack);
     t->grad = rd_alloc_array((size_t)t->packs, sizeof *t->grad);
     t->load = rd_alloc_array(loads, sizeof *t->load);
-    t->w = rd_try_alloc(p->size * sizeof *t->w);
+    t->w = rd_try_alloc_array(p->size, sizeof *t->w);
     if (!t->w) {
         rd_fail(err, RD_NO_MEMORY, "the trainer: no memory for %zu weights", p->size);
         goto fail;
     }
     for (int i = 0; i < t->packs; i++) {
-        t->grad[i] = rd_try_alloc(p->size * sizeof **t->grad);
+        t->grad[i] = rd_try_alloc_array(p->size, sizeof **t->grad);
         if (t->grad[i]) continue;
         rd_fail(err, RD_NO_MEMORY, "the trainer: no memory for %d gradients", t->packs);
         goto fail;
