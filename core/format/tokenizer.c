@@ -17,14 +17,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILE_BYTES      ((size_t)256 << 20)
-#define FILE_VALUES     2000000
-#define MATCH_LIMIT     100000
-#define MATCHES_AT_ONCE 64 /* between two looks at the clock */
-#define PATIENCE_MS     2000.0
-#define PATIENCE_BYTE \
-    2e-2 /* more for each byte of text: a hundred times what known patterns take */
-#define HEAP_LIMIT (20 * 1024) /* KB */
+#define FILE_BYTES    ((size_t)256 << 20)
+#define FILE_VALUES   2000000
+#define MATCH_LIMIT   100000
+#define HEAP_LIMIT    (20 * 1024) /* KB */
+#define PATIENCE_MS   2000.0      /* of all matches of a text, and more for each of its bytes: */
+#define PATIENCE_BYTE 5e-3        /* ten times what known patterns take */
 #define GPT2_PATTERN \
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
@@ -34,7 +32,8 @@ enum {
     CONTENT_BYTES = 1024,
     PATTERN_BYTES = 4096,
     PATTERNS_MOST = 8,
-    SHORT_PIECE = 48 /* symbols that are merged by looking at all of them */
+    MATCHES_AT_ONCE = 64, /* between two looks at the clock */
+    SHORT_PIECE = 48      /* symbols that are merged by looking at all of them */
 };
 
 typedef struct entry {

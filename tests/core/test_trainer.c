@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { TEXT = 20000, WORDS = 2000, CONTROL = 8, WINDOW = 96, BLOCK = 16, THREADS = 2 };
@@ -268,6 +269,74 @@ Test(trainer, a_checkpoint_of_another_shape_is_refused, .timeout = 120)
     s.p.size += 16;
     t = start(&s);
     cr_assert_eq(rd_trainer_resume(t, dir, &err), RD_INVALID);
+    snprintf(path, sizeof path, "%s/checkpoint.safetensors", dir);
+    unlink(path);
+    rmdir(dir);
+    rd_trainer_close(t);
+    unset(&s);
+}
+
+/* A folder in the checkpoint's place stands for a disk that is full until somebody empties it. */
+typedef struct blocked {
+    char place[64];
+    int64_t free_at; /* steps; 0: never */
+    int reports;
+} blocked;
+
+static void unblock(void *user, const rd_train_progress *p)
+{
+    blocked *b = user;
+
+    b->reports++;
+    if (p->step == b->free_at) cr_assert_eq(rmdir(b->place), 0);
+}
+
+static rd_status run_blocked(int64_t free_at, rd_error *err)
+{
+    char dir[] = "/tmp/rd-trainer-XXXXXX", path[96];
+    blocked b = { .free_at = free_at };
+    setting s = set(4);
+
+    cr_assert(mkdtemp(dir));
+    snprintf(b.place, sizeof b.place, "%s/checkpoint.safetensors", dir);
+    cr_assert_eq(mkdir(b.place, 0777), 0);
+    s.o.dir = dir;
+    s.o.checkpoint_s = s.o.report_s = 0.0;
+    s.o.report = unblock;
+    s.o.user = &b;
+    rd_trainer *t = start(&s);
+    rd_status status = rd_trainer_run(t, 0, err);
+
+    cr_expect_eq(rd_trainer_steps(t), 4, "the run went on");
+    cr_expect_eq(b.reports, 4);
+    rd_trainer_close(t);
+    unset(&s);
+    snprintf(path, sizeof path, "rm -r %s", dir);
+    cr_assert_eq(system(path), 0);
+    return status;
+}
+
+Test(trainer, a_run_goes_on_without_a_checkpoint_and_ends_with_one, .timeout = 120)
+{
+    rd_error err = { 0 };
+
+    cr_assert_eq(run_blocked(3, &err), RD_OK, "%s", err.text);
+    cr_assert_eq(run_blocked(0, &err), RD_IO);
+    cr_assert(strstr(err.text, "checkpoint.safetensors: cannot put in place"), "%s", err.text);
+}
+
+Test(trainer, a_checkpoint_with_numbers_that_are_not_finite_is_refused, .timeout = 120)
+{
+    char dir[] = "/tmp/rd-trainer-XXXXXX", path[64];
+    setting s = set(2);
+    rd_error err = { 0 };
+    rd_trainer *t = start(&s);
+
+    cr_assert(mkdtemp(dir));
+    rd_trainer_weights(t)[7] = NAN;
+    cr_assert(!rd_trainer_checkpoint(t, dir, &err), "%s", err.text);
+    cr_assert_eq(rd_trainer_resume(t, dir, &err), RD_INVALID);
+    cr_assert(strstr(err.text, "weights: number 7 is not finite"), "%s", err.text);
     snprintf(path, sizeof path, "%s/checkpoint.safetensors", dir);
     unlink(path);
     rmdir(dir);

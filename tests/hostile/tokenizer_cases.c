@@ -142,7 +142,7 @@ static void patterns(hostile *h)
     CASE(h, "a_runaway_pattern", 1,
          "tokenizer.json: the pattern hits a limit of matching at byte 0", "tokenize", "--model",
          "t");
-    put_many("as", "a", 400000);
+    put_many("as", "a", 200000);
     put_tokenizer("t/tokenizer.json", SPLIT("a*b|."), "", "", "", "");
     h->in = "as";
     CASE(h, "a_pattern_that_looks_to_the_end_from_each_byte", 1,

@@ -1,0 +1,1 @@
+rd_test(core/test_status.c rd_base)
