@@ -153,11 +153,6 @@ rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *
         goto fail;
     }
     if (check_control(e, dir, err)) goto fail;
-    if (rd_model_block_size(e->model) > RD_BLOCK_MOST) {
-        rd_fail(err, RD_INVALID, "%s: blocks of %d are above %d", dir,
-                rd_model_block_size(e->model), RD_BLOCK_MOST);
-        goto fail;
-    }
     if (!e->layout && rd_chat_detect(dir, &e->chat, err)) goto fail;
     collect_banned(e);
     e->pool = rd_kv_pool_new(rd_model_kv_blocks(e->model), rd_model_block_size(e->model));

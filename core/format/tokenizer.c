@@ -6,7 +6,6 @@
  */
 #include "core/format/tokenizer.h"
 
-#include "core/base/clock.h"
 #include "core/base/memory.h"
 #include "core/format/file.h"
 #include "core/format/json.h"
@@ -16,6 +15,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define FILE_BYTES    ((size_t)256 << 20)
 #define FILE_VALUES   2000000
@@ -603,7 +603,7 @@ typedef struct encoding {
     size_t symbols_cap;
     candidate *heap;
     size_t heap_n, heap_cap;
-    double until_ms; /* the clock at which a pattern has taken too long */
+    double until_ms; /* of this thread's time, at which a pattern has taken too long */
     int matches;
 } encoding;
 
@@ -716,11 +716,19 @@ static void encode_piece(encoding *e, const char *s, size_t n)
         merge_long(e, s, n);
 }
 
+static double thread_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
 /* The limit of one match does not bound their sum: a pattern can look at the rest of the text from each of
  * its bytes. */
 static bool out_of_patience(encoding *e)
 {
-    return ++e->matches % MATCHES_AT_ONCE == 0 && rd_now_ms() > e->until_ms;
+    return ++e->matches % MATCHES_AT_ONCE == 0 && thread_ms() > e->until_ms;
 }
 
 /* Cut well-formed text by the patterns from `level` on. */
@@ -785,7 +793,7 @@ rd_status rd_tokenizer_encode(const rd_tokenizer *t, const char *text, size_t n,
     encoding e = { .t = t,
                    .out = out,
                    .match = pcre2_match_data_create(1, NULL),
-                   .until_ms = rd_now_ms() + PATIENCE_MS + PATIENCE_BYTE * (double)n };
+                   .until_ms = thread_ms() + PATIENCE_MS + PATIENCE_BYTE * (double)n };
     rd_status status = RD_OK;
     int before = out->n;
 

@@ -130,7 +130,12 @@ static int one_place(const rd_args *a, session *s)
                       .suffix_bytes = p.text.len - p.end };
 
     status = rd_engine_of(a, &s->e);
-    if (!status && rd_run_to_end(s->e, &rq, &s->o, &r, &err)) status = rd_tool_fail(a, &err);
+    if (!status && rd_run_to_end(s->e, &rq, &s->o, &r, &err)) {
+        rd_error named;
+
+        rd_fail(&named, err.status, "%s: %s", rd_args_at(a, 0), err.text);
+        status = rd_tool_fail(a, &named);
+    }
     if (!status && (s->rewrite || rd_args_flag(a, "--diff")))
         rd_place_diff(&p, r.text.data ? r.text.data : "", r.text.len, &out);
     else if (!status)

@@ -109,6 +109,12 @@ static void products(hostile *h)
     one(h, "num_experts", "times_width_is_2_50", "16384", "multiply to a model too large");
     free(good);
     good = kept;
+    spoil("num_hidden_layers", "1024");
+    good = get_file("m/config.json", &n);
+    one(h, "num_experts", "times_layers_is_2_24", "16384",
+        "16384 experts in 1024 layers are too many");
+    free(good);
+    good = kept;
     spoil("num_attention_heads", "1024");
     good = get_file("m/config.json", &n);
     spoil("num_key_value_heads", "1024");
@@ -143,12 +149,12 @@ static void products(hostile *h)
     one(h, "expert_capacity", "exceeds_the_experts", "17", "expert_capacity 17");
     one(h, "block_size", "is_0", "0", "block_size");
     one(h, "block_size", "is_257", "257", "block_size");
-    one(h, "block_size", "is_256", "256", "blocks of 256 are above 64");
-    one(h, "block_size", "is_65", "65", "blocks of 65 are above 64");
+    one(h, "block_size", "is_256", "256", "block_size is 256, allowed are 1 to 64");
+    one(h, "block_size", "is_65", "65", "block_size is 65");
     one(h, "block_size", "leaves_no_anchor", "1", "blocks of");
     spoil("block_size", "256");
-    CASE(h, "score_with_blocks_of_256", 1, "blocks of 256 are above 64", "score", "a.c", "--model",
-         "m");
+    CASE(h, "bench_with_blocks_of_256", 1, "block_size is 256", "bench", "--model", "m");
+    CASE(h, "score_with_blocks_of_256", 1, "block_size is 256", "score", "a.c", "--model", "m");
 }
 
 static void ids(hostile *h)

@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SECONDS_MOST = 30, MEMORY_MOST = 3 }; /* GiB */
+enum { CPU_SECONDS_MOST = 20, SECONDS_MOST = 120, MEMORY_MOST = 3 }; /* GiB */
 
 static _Noreturn void give_up(const char *what)
 {
@@ -145,7 +145,8 @@ void put_model(const hostile *h, const char *dir)
 static void child(const hostile *h, const char *const *args)
 {
     const char *argv[24] = { h->redraft };
-    struct rlimit no_core = { 0, 0 }, file = { h->file_most, h->file_most };
+    struct rlimit no_core = { 0, 0 }, cpu = { CPU_SECONDS_MOST, CPU_SECONDS_MOST + 1 },
+                  file = { h->file_most, h->file_most };
     int in = open(h->in ? h->in : "/dev/null", O_RDONLY);
     int out = open(h->out ? h->out : "stdout", O_WRONLY | (h->out ? 0 : O_CREAT | O_TRUNC), 0666);
     int err = open("stderr", O_WRONLY | O_CREAT | O_TRUNC, 0666);
@@ -158,6 +159,7 @@ static void child(const hostile *h, const char *const *args)
     for (int fd = 3; fd < 16; fd++) close(fd);
     if (h->closed >= 0) close(h->closed);
     setrlimit(RLIMIT_CORE, &no_core);
+    setrlimit(RLIMIT_CPU, &cpu); /* on a busy machine only this says that it hangs */
     if (h->file_most) setrlimit(RLIMIT_FSIZE, &file);
 #ifndef RD_SANITIZED
     struct rlimit memory = { (rlim_t)MEMORY_MOST << 30, (rlim_t)MEMORY_MOST << 30 };
@@ -178,8 +180,9 @@ static const char *fault(const hostile *h, int wait_status, int status, const ch
     size_t n = strlen(err);
 
     if (WIFSIGNALED(wait_status))
-        return WTERMSIG(wait_status) == SIGALRM ? "it hangs"
-                                                : named("signal %d", WTERMSIG(wait_status));
+        return WTERMSIG(wait_status) == SIGALRM || WTERMSIG(wait_status) == SIGXCPU
+                   ? "it hangs"
+                   : named("signal %d", WTERMSIG(wait_status));
     for (size_t i = 0; i < sizeof never / sizeof *never; i++)
         if (strstr(err, never[i])) return named("\"%s\" on stderr", never[i]);
     if (WEXITSTATUS(wait_status) != status)
