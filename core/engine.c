@@ -114,6 +114,31 @@ static void collect_ids(rd_engine *e, const rd_model_config *c)
     if (e->n_stop == 0 && e->ids.eos >= 0) e->stop[e->n_stop++] = e->ids.eos;
 }
 
+/* Text must not become an id that steers the decoder: the tokenizer may hold those as added tokens only. */
+static rd_status check_control(const rd_engine *e, const char *dir, rd_error *err)
+{
+    const struct {
+        const char *what;
+        int32_t id;
+    } ids[] = { { "mask", e->ids.mask },
+                { "delete", e->ids.del },
+                { "split", e->ids.split },
+                { "suffix", e->layout ? e->ids.suffix : -1 },
+                { "prefix", e->layout ? e->ids.prefix : -1 },
+                { "fill", e->layout ? e->ids.fill : -1 } };
+
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        size_t n;
+
+        if (!rd_tokenizer_bytes(e->tokenizer, ids[i].id, &n) ||
+            rd_tokenizer_is_added(e->tokenizer, ids[i].id))
+            continue;
+        return rd_fail(err, RD_INVALID, "%s: the %s token %d is one that text can hold", dir,
+                       ids[i].what, ids[i].id);
+    }
+    return RD_OK;
+}
+
 rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *err)
 {
     rd_engine *e = rd_alloc0(sizeof *e);
@@ -125,9 +150,11 @@ rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *
     rd_error local = { 0 };
 
     if (!err) err = &local;
-    if (o->model ? snprintf(dir, sizeof dir, "%s", o->model) < 0
-                 : rd_engine_builtin(dir, sizeof dir, err))
+    if (o->model && snprintf(dir, sizeof dir, "%s", o->model) >= (int)sizeof dir) {
+        rd_fail(err, RD_INVALID, "%s: too long a name", o->model);
         goto fail;
+    }
+    if (!o->model && rd_engine_builtin(dir, sizeof dir, err)) goto fail;
     if (rd_backend_find(o->backend, &m.backend, err)) goto fail;
     if (rd_tokenizer_open(dir, &e->tokenizer, err)) goto fail;
     if (rd_model_open(dir, &m, &e->model, err)) goto fail;
@@ -141,6 +168,7 @@ rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *
         rd_fail(err, RD_INVALID, "%s: the tokenizer has no <|mask|>", dir);
         goto fail;
     }
+    if (check_control(e, dir, err)) goto fail;
     if (!e->layout && rd_chat_detect(dir, &e->chat, err)) goto fail;
     int32_t turn_end = e->chat ? rd_tokenizer_id(e->tokenizer, "<|role_end|>") : -1;
 

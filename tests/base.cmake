@@ -1,2 +1,3 @@
 rd_test(core/test_diff.c rd_base)
 rd_test(core/test_memory.c rd_base)
+rd_test(core/test_status.c rd_base)

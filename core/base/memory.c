@@ -100,6 +100,13 @@ size_t rd_memory_free(void)
     return left;
 }
 
+void *rd_try_alloc_array(size_t count, size_t size)
+{
+    size_t bytes;
+
+    return rd_mul(count, size, &bytes) ? rd_try_alloc(bytes) : NULL;
+}
+
 bool rd_mul(size_t a, size_t b, size_t *out)
 {
     size_t product;

@@ -23,6 +23,8 @@ char *rd_copy_text(const char *text, size_t n);
 
 /* Large, 64-byte aligned, not zeroed; NULL when there is no memory. Free with free(). */
 void *rd_try_alloc(size_t bytes);
+/* The same for `count` elements of `size` bytes; NULL on overflow too. */
+void *rd_try_alloc_array(size_t count, size_t size);
 
 /* Bytes that may still be taken: what the machine has available, a control group's or the process' limit
  * where that is less. SIZE_MAX where nothing is known. */

@@ -24,7 +24,8 @@ typedef struct rd_error {
 } rd_error;
 
 /* Fill `err` (may be NULL) with a status and a sentence; returns the status, so that a caller can
- * write `return rd_fail(err, RD_INVALID, "...")`. Control bytes of outside text become '?'. */
+ * write `return rd_fail(err, RD_INVALID, "...")`. Control characters of outside text become
+ * '?', and a sentence that is too long loses its middle. */
 rd_status rd_fail(rd_error *err, rd_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { TEMPLATE_BYTES = 1 << 20 };
+enum { TEMPLATE_BYTES = 1 << 20, CONFIG_BYTES = 16 << 20 };
 
 rd_status rd_chat_detect_text(const char *text, const char *name, rd_chat_kind *out, rd_error *err)
 {
@@ -25,14 +25,32 @@ rd_status rd_chat_detect_text(const char *text, const char *name, rd_chat_kind *
                    name, text);
 }
 
+/* The template in tokenizer_config.json, where there is one. */
+static rd_status detect_in_config(const char *path, rd_chat_kind *out, rd_error *err)
+{
+    rd_record *r = NULL;
+    rd_buf text = { 0 };
+    size_t n;
+    rd_status s = rd_file_read(path, CONFIG_BYTES, &text, err);
+
+    if (!s) s = rd_record_parse(text.data ? text.data : "", text.len, path, &r, err);
+    rd_value v = s ? NULL : rd_value_get(rd_record_top(r), "chat_template");
+
+    if (!rd_value_is_null(v) && !rd_value_is_text(v))
+        s = rd_fail(err, RD_INVALID, "%s: chat_template is not a string", path);
+    else if (!rd_value_is_null(v))
+        s = rd_chat_detect_text(rd_value_text(v, &n), path, out, err);
+    rd_record_free(r);
+    rd_buf_clear(&text);
+    return s;
+}
+
 rd_status rd_chat_detect(const char *dir, rd_chat_kind *out, rd_error *err)
 {
     char *path = rd_path_join(dir, "chat_template.jinja");
-    rd_record *r = NULL;
     rd_buf text = { 0 };
     struct stat st;
     rd_status s = RD_OK;
-    size_t n;
 
     *out = RD_CHAT_NONE;
     if (!stat(path, &st)) {
@@ -41,15 +59,8 @@ rd_status rd_chat_detect(const char *dir, rd_chat_kind *out, rd_error *err)
     } else {
         free(path);
         path = rd_path_join(dir, "tokenizer_config.json");
-        if (!stat(path, &st)) {
-            s = rd_record_read(path, &r, err);
-            const char *t =
-                s ? NULL : rd_value_text(rd_value_get(rd_record_top(r), "chat_template"), &n);
-
-            if (t) s = rd_chat_detect_text(t, path, out, err);
-        }
+        if (!stat(path, &st)) s = detect_in_config(path, out, err);
     }
-    rd_record_free(r);
     rd_buf_clear(&text);
     free(path);
     return s;

@@ -45,7 +45,7 @@ static const whole_field wholes[] = {
     WHOLE(n_group, 1, 1 << 14, 1),
     WHOLE(topk_group, 1, 1 << 14, 1),
     WHOLE(expert_capacity, 0, 1 << 14, 0),
-    WHOLE(block_size, 1, 256, 32),
+    WHOLE(block_size, 1, 64, 32), /* RD_BLOCK_MOST of core/decode/block.h */
     WHOLE(max_position_embeddings, 1, 1 << 24, REQUIRED),
     WHOLE(pad_token_id, -1, 1 << 24, -1),
     WHOLE(mask_token_id, -1, 1 << 24, -1),
@@ -439,6 +439,9 @@ static rd_status check_products(const rd_model_config *c, const char *name, rd_e
     if (!product_fits(c->num_shared_experts, c->moe_intermediate_size, 1, 1, width))
         return rd_fail(err, RD_INVALID, "%s: %d shared experts of %d are too wide", name,
                        c->num_shared_experts, c->moe_intermediate_size);
+    if (!product_fits(c->num_experts, c->num_hidden_layers, 1, 1, (size_t)1 << 18))
+        return rd_fail(err, RD_INVALID, "%s: %d experts in %d layers are too many", name,
+                       c->num_experts, c->num_hidden_layers);
     if (!product_fits(c->vocab_size, c->hidden_size, 1, 1, limit) ||
         !product_fits(heads, c->head_dim, c->hidden_size, c->num_hidden_layers, limit) ||
         !product_fits(c->intermediate_size, c->hidden_size, c->num_hidden_layers, 1, limit) ||

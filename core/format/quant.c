@@ -2,6 +2,7 @@
 #include "core/format/quant.h"
 
 #include "core/base/memory.h"
+#include "core/format/config.h"
 #include "core/format/file.h"
 #include "core/format/safetensors.h"
 
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { COPY_MOST = 256 << 20 };
 
@@ -70,17 +72,20 @@ static rd_status put_whole(rd_safetensors_writer *w, int at, const rd_tensor *t,
 {
     size_t n = t->bytes / rd_dtype_bytes(t->dtype);
     float *wide = rd_alloc_array(n + 1, sizeof *wide);
-    rd_status s;
+    rd_status s = RD_OK;
 
     rd_widen(wide, t->data, t->dtype, n);
-    s = rd_safetensors_put(w, at, 0, wide, n * sizeof *wide, err);
+    for (size_t i = 0; i < n && !s; i++)
+        if (!isfinite(wide[i]))
+            s = rd_fail(err, RD_INVALID, "%s: number %zu is not finite", t->name, i);
+    if (!s) s = rd_safetensors_put(w, at, 0, wide, n * sizeof *wide, err);
     free(wide);
     return s;
 }
 
 static rd_status put_rows(rd_safetensors_writer *w, int at, const rd_tensor *t, rd_error *err)
 {
-    size_t cols = (size_t)t->shape[1], size = rd_dtype_bytes(t->dtype);
+    size_t cols = t->bytes ? (size_t)t->shape[1] : 0, size = rd_dtype_bytes(t->dtype);
     float *row = rd_alloc_array(cols + 1, sizeof *row), scale;
     int8_t *q = rd_alloc_array(cols + 1, sizeof *q);
     rd_error inner = { 0 };
@@ -100,7 +105,14 @@ static rd_status put_rows(rd_safetensors_writer *w, int at, const rd_tensor *t, 
     return s;
 }
 
-static rd_status copy_file(const char *in, const char *out, const char *name, rd_error *err)
+/* The files of IN that stand beside the weights, written beside their places in OUT. */
+typedef struct companions {
+    rd_draft_file draft[8];
+    int n;
+} companions;
+
+static rd_status copy_file(companions *c, const char *in, const char *out, const char *name,
+                           rd_error *err)
 {
     char *from = rd_path_join(in, name), *to = rd_path_join(out, name);
     rd_buf text = { 0 };
@@ -109,7 +121,8 @@ static rd_status copy_file(const char *in, const char *out, const char *name, rd
 
     if (!stat(from, &st)) {
         s = rd_file_read(from, COPY_MOST, &text, err);
-        if (!s) s = rd_file_write(to, text.data ? text.data : "", text.len, err);
+        if (!s) s = rd_draft_open(to, &c->draft[c->n], err);
+        if (!s) s = rd_draft_write(&c->draft[c->n++], 0, text.data, text.len, err);
     }
     rd_buf_clear(&text);
     free(from);
@@ -117,56 +130,91 @@ static rd_status copy_file(const char *in, const char *out, const char *name, rd
     return s;
 }
 
-rd_status rd_quantize_model(const char *in, const char *out, const char *scheme, rd_error *err)
+static rd_status copy_files(companions *c, const char *in, const char *out, rd_error *err)
 {
-    static const char *const copied[] = { "config.json", "generation_config.json", "tokenizer.json",
-                                          "tokenizer_config.json", "README.md" };
+    static const char *const names[] = { "config.json",         "generation_config.json",
+                                         "tokenizer.json",      "tokenizer_config.json",
+                                         "chat_template.jinja", "README.md" };
+    rd_status s = RD_OK;
+
+    for (size_t i = 0; i < sizeof names / sizeof *names && !s; i++)
+        s = copy_file(c, in, out, names[i], err);
+    return s;
+}
+
+static rd_status put_tensors(rd_safetensors_writer *w, const rd_safetensors *file, rd_error *err)
+{
+    rd_status s = RD_OK;
+
+    for (int i = 0, at = 0; i < rd_safetensors_count(file) && !s; i++) {
+        const rd_tensor *t = rd_safetensors_at(file, i);
+        bool packed = is_quantised(t);
+
+        s = packed ? put_rows(w, at, t, err) : put_whole(w, at, t, err);
+        at += packed ? 2 : 1;
+    }
+    return s;
+}
+
+/* Everything is written beside its place before the first file is put there, so that a full disk leaves
+ * OUT as it was. */
+static rd_status write_model(const rd_safetensors *file, const char *in, const char *out,
+                             rd_error *err)
+{
     static const char *const meta[] = { "redraft_quant", RD_QUANT_INT8_ROW, "redraft_quant_version",
                                         "1", NULL };
-    rd_safetensors *file = NULL;
+    size_t count = 2 * (size_t)rd_safetensors_count(file) + 1;
+    rd_tensor *list = rd_alloc_array(count, sizeof *list);
+    char(*names)[160] = rd_alloc_array(count, sizeof *names);
+    char *path = rd_path_join(out, "model.safetensors");
     rd_safetensors_writer *w = NULL;
+    companions c = { 0 };
+    rd_error inner = { 0 };
+    int n = 0;
+    rd_status s = list_tensors(file, list, names, &n, in, err);
+
+    if (!s) s = rd_safetensors_create(path, list, n, meta, &w, err);
+    if (!s) s = put_tensors(w, file, &inner);
+    if (inner.status == RD_INVALID)
+        rd_fail(err, s, "%s: %s", in, inner.text);
+    else if (inner.status)
+        *err = inner;
+    if (!s) s = copy_files(&c, in, out, err);
+    if (!s) s = rd_safetensors_unchanged(file, err);
+    for (int i = 0; i < c.n && !s; i++) s = rd_draft_finish(&c.draft[i], err);
+    if (!s) s = rd_safetensors_finish(w, err);
+    for (int i = 0; i < c.n; i++) rd_draft_close(&c.draft[i]);
+    rd_safetensors_writer_close(w);
+    free(path);
+    free(list);
+    free(names);
+    return s;
+}
+
+rd_status rd_quantize_model(const char *in, const char *out, const char *scheme, rd_error *err)
+{
+    rd_safetensors *file = NULL;
+    rd_model_config config;
     rd_error local = { 0 };
     struct stat a, b;
-    int n = 0;
+    rd_status s;
 
     if (!err) err = &local;
     *err = (rd_error){ 0 };
     if (strcmp(scheme, RD_QUANT_INT8_ROW) != 0)
         return rd_fail(err, RD_INVALID, "no scheme is called %s; " RD_QUANT_INT8_ROW " is", scheme);
-    if (rd_safetensors_open(in, &file, err)) return err->status;
-    if (mkdir(out, 0777) && errno != EEXIST) {
-        rd_safetensors_close(file);
-        return rd_fail(err, RD_IO, "%s: %s", out, strerror(errno));
-    }
-    if (!stat(in, &a) && !stat(out, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino) {
-        rd_safetensors_close(file);
+    if (!stat(in, &a) && !stat(out, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
         return rd_fail(err, RD_INVALID, "%s: a model cannot be quantised onto itself", out);
+    if (rd_config_read(in, &config, err) || rd_safetensors_open(in, &file, err)) return err->status;
+    if (rd_safetensors_count(file) == 0) {
+        rd_safetensors_close(file);
+        return rd_fail(err, RD_INVALID, "%s: the weights hold no tensors", in);
     }
-    size_t count = 2 * (size_t)rd_safetensors_count(file) + 1;
-    rd_tensor *list = rd_alloc_array(count, sizeof *list);
-    char(*names)[160] = rd_alloc_array(count, sizeof *names);
-    char *path = rd_path_join(out, "model.safetensors");
+    bool made = !mkdir(out, 0777);
 
-    if (!list_tensors(file, list, names, &n, in, err) &&
-        !rd_safetensors_create(path, list, n, meta, &w, err)) {
-        for (int i = 0, at = 0; i < rd_safetensors_count(file) && !err->status; i++) {
-            const rd_tensor *t = rd_safetensors_at(file, i);
-
-            if (is_quantised(t)) {
-                put_rows(w, at, t, err);
-                at += 2;
-            } else {
-                put_whole(w, at++, t, err);
-            }
-        }
-        if (!err->status) rd_safetensors_finish(w, err);
-    }
-    for (size_t i = 0; i < sizeof copied / sizeof *copied && !err->status; i++)
-        copy_file(in, out, copied[i], err);
-    rd_safetensors_writer_close(w);
+    s = made || errno == EEXIST ? write_model(file, in, out, err)
+                                : rd_fail(err, RD_IO, "%s: %s", out, strerror(errno));
+    if (s && made) rmdir(out);
     rd_safetensors_close(file);
-    free(path);
-    free(list);
-    free(names);
-    return err->status;
+    return s;
 }

@@ -11,6 +11,7 @@
 
 #define RECORD_BYTES  ((size_t)256 << 20)
 #define RECORD_VALUES 20000000
+#define TEXT_VALUES   200000 /* a value takes a hundred times its bytes in memory */
 
 struct rd_record {
     json_t *top;
@@ -49,17 +50,23 @@ static void spell_numbers(const char *text, size_t n, rd_buf *out)
     rd_buf_append(out, text + from, n - from);
 }
 
-rd_status rd_record_parse(const char *text, size_t n, const char *name, rd_record **out,
-                          rd_error *err)
+static rd_status parse(const char *text, size_t n, size_t max_values, const char *name,
+                       rd_record **out, rd_error *err)
 {
     rd_buf clean = { 0 };
     json_t *top;
 
     spell_numbers(text, n, &clean);
-    rd_status s = rd_json_parse(clean.data, clean.len, RECORD_VALUES, name, &top, err);
+    rd_status s = rd_json_parse(clean.data, clean.len, max_values, name, &top, err);
 
     rd_buf_clear(&clean);
     return s ? s : keep(top, out);
+}
+
+rd_status rd_record_parse(const char *text, size_t n, const char *name, rd_record **out,
+                          rd_error *err)
+{
+    return parse(text, n, TEXT_VALUES, name, out, err);
 }
 
 rd_status rd_record_read(const char *path, rd_record **out, rd_error *err)
@@ -67,7 +74,7 @@ rd_status rd_record_read(const char *path, rd_record **out, rd_error *err)
     rd_buf text = { 0 };
     rd_status s = rd_file_read(path, RECORD_BYTES, &text, err);
 
-    if (!s) s = rd_record_parse(text.data ? text.data : "", text.len, path, out, err);
+    if (!s) s = parse(text.data ? text.data : "", text.len, RECORD_VALUES, path, out, err);
     rd_buf_clear(&text);
     return s;
 }

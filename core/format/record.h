@@ -16,7 +16,9 @@
 typedef struct rd_record rd_record; /* a parsed document */
 typedef const void *rd_value;       /* a value of it; NULL: absent */
 
+/* A file of ours: recorded answers may be large. */
 rd_status rd_record_read(const char *path, rd_record **out, rd_error *err);
+/* Text from outside: a request, a small file of a model. At most 200,000 values. */
 rd_status rd_record_parse(const char *text, size_t n, const char *name, rd_record **out,
                           rd_error *err);
 void rd_record_free(rd_record *r);

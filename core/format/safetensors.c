@@ -18,6 +18,7 @@
 #define INDEX_BYTES   ((size_t)64 << 20)
 #define INDEX_VALUES  1000000
 #define MAX_SHARDS    4096
+#define NAME_BYTES    1024
 #define ALIGNMENT     64 /* of the data in files that we write */
 
 struct rd_safetensors {
@@ -88,6 +89,7 @@ static bool dtype_of(const char *name, rd_dtype *out)
 static rd_status read_shape(const json_t *shape, const char *file, rd_tensor *t, rd_error *err)
 {
     size_t bytes = rd_dtype_bytes(t->dtype);
+    int64_t largest = 0;
 
     if (!json_is_array(shape) || json_array_size(shape) > RD_TENSOR_RANK)
         return rd_fail(err, RD_INVALID, "%s: %s: shape is not a list of at most %d numbers", file,
@@ -99,9 +101,12 @@ static rd_status read_shape(const json_t *shape, const char *file, rd_tensor *t,
             return rd_fail(err, RD_INVALID, "%s: %s: a size in its shape is not a whole number",
                            file, t->name);
         t->shape[i] = json_integer_value(v);
+        if (t->shape[i] > largest) largest = t->shape[i];
         if (!rd_mul(bytes, (size_t)t->shape[i], &bytes))
             return rd_fail(err, RD_INVALID, "%s: %s: its shape overflows", file, t->name);
     }
+    if (bytes == 0 && largest > INT32_MAX) /* no file holds a row of it */
+        return rd_fail(err, RD_INVALID, "%s: %s: its shape overflows", file, t->name);
     t->bytes = bytes;
     return RD_OK;
 }
@@ -211,6 +216,9 @@ static rd_status add_entries(rd_safetensors *s, json_t *header, const char *file
             if ((status = read_meta(s, v, file, err))) return status;
             continue;
         }
+        if (strlen(key) > NAME_BYTES)
+            return rd_fail(err, RD_INVALID, "%s: %.60s...: a name of %zu bytes is too long", file,
+                           key, strlen(key));
         if (find_index(s, key) >= 0)
             return rd_fail(err, RD_INVALID, "%s: %s: stands in another shard too", file, key);
         t.name = rd_arena_copy_text(&s->arena, key, strlen(key));

@@ -15,11 +15,14 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-#define FILE_BYTES  ((size_t)256 << 20)
-#define FILE_VALUES 8000000
-#define MATCH_LIMIT 100000
-#define HEAP_LIMIT  (20 * 1024) /* KB */
+#define FILE_BYTES    ((size_t)256 << 20)
+#define FILE_VALUES   2000000
+#define MATCH_LIMIT   100000
+#define HEAP_LIMIT    (20 * 1024) /* KB */
+#define PATIENCE_MS   2000.0      /* of all matches of a text, and more for each of its bytes: */
+#define PATIENCE_BYTE 5e-3        /* ten times what known patterns take */
 #define GPT2_PATTERN \
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
@@ -29,7 +32,8 @@ enum {
     CONTENT_BYTES = 1024,
     PATTERN_BYTES = 4096,
     PATTERNS_MOST = 8,
-    SHORT_PIECE = 48 /* symbols that are merged by looking at all of them */
+    MATCHES_AT_ONCE = 64, /* between two looks at the clock */
+    SHORT_PIECE = 48      /* symbols that are merged by looking at all of them */
 };
 
 typedef struct entry {
@@ -178,7 +182,7 @@ static const merge *find_merge(const rd_tokenizer *t, int32_t a, int32_t b)
         const merge *m = &t->merges[h & (t->merges_n - 1)];
 
         if (m->rank < 0) return NULL;
-        if (m->a == a && m->b == b) return m;
+        if (m->a == a && m->b == b) return m->made < 0 ? NULL : m;
     }
 }
 
@@ -398,6 +402,19 @@ static rd_status load_added(rd_tokenizer *t, json_t *list, rd_error *err)
     return RD_OK;
 }
 
+/* What is added can stand in the vocabulary too. Text must not lead to it: such a merge is never done,
+ * and a single byte cannot be an added token. */
+static rd_status guard_added(rd_tokenizer *t, rd_error *err)
+{
+    for (int i = 0; i < 256; i++)
+        if (t->entries[t->byte_id[i]].added)
+            return rd_fail(err, RD_INVALID, "%s: the token of byte 0x%02x is an added one", t->name,
+                           i);
+    for (size_t i = 0; i < t->merges_n; i++)
+        if (t->merges[i].rank >= 0 && t->entries[t->merges[i].made].added) t->merges[i].made = -1;
+    return RD_OK;
+}
+
 static rd_status add_pattern(rd_tokenizer *t, const char *text, size_t n, uint32_t literal,
                              rd_error *err)
 {
@@ -485,7 +502,8 @@ static rd_status load(rd_tokenizer *t, json_t *top, rd_error *err)
     if (load_pre(t, pre, &bytes, err)) return RD_INVALID;
     if (!bytes) return refuse(t, err, "the pre-tokenizer is not byte-level%s", "");
     if (load_model(t, json_object_get(top, "model"), err)) return RD_INVALID;
-    return load_added(t, json_object_get(top, "added_tokens"), err);
+    if (load_added(t, json_object_get(top, "added_tokens"), err)) return RD_INVALID;
+    return guard_added(t, err);
 }
 
 rd_status rd_tokenizer_parse(const char *json, size_t n, const char *name, rd_tokenizer **out,
@@ -585,6 +603,8 @@ typedef struct encoding {
     size_t symbols_cap;
     candidate *heap;
     size_t heap_n, heap_cap;
+    double until_ms; /* of this thread's time, at which a pattern has taken too long */
+    int matches;
 } encoding;
 
 static void merge_short(const rd_tokenizer *t, const char *s, size_t n, rd_ids *out)
@@ -685,7 +705,7 @@ static void encode_piece(encoding *e, const char *s, size_t n)
     if (e->t->whole_first) {
         int32_t id = find_word(e->t, s, n);
 
-        if (id >= 0) {
+        if (id >= 0 && !e->t->entries[id].added) {
             rd_ids_push(e->out, id);
             return;
         }
@@ -694,6 +714,21 @@ static void encode_piece(encoding *e, const char *s, size_t n)
         merge_short(e->t, s, n, e->out);
     else
         merge_long(e, s, n);
+}
+
+static double thread_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+/* The limit of one match does not bound their sum: a pattern can look at the rest of the text from each of
+ * its bytes. */
+static bool out_of_patience(encoding *e)
+{
+    return ++e->matches % MATCHES_AT_ONCE == 0 && thread_ms() > e->until_ms;
 }
 
 /* Cut well-formed text by the patterns from `level` on. */
@@ -710,7 +745,7 @@ static rd_status cut(encoding *e, int level, const char *s, size_t n, rd_error *
                                 e->match, e->t->limits);
         size_t start = n, end = n;
 
-        if (found < 0 && found != PCRE2_ERROR_NOMATCH)
+        if ((found < 0 && found != PCRE2_ERROR_NOMATCH) || out_of_patience(e))
             return rd_fail(err, RD_INVALID,
                            "%s: the pattern hits a limit of matching at byte %zu of the text",
                            e->t->name, from);
@@ -755,7 +790,10 @@ static const added *added_at(const rd_tokenizer *t, const char *s, size_t n)
 rd_status rd_tokenizer_encode(const rd_tokenizer *t, const char *text, size_t n, rd_text_kind kind,
                               rd_ids *out, rd_error *err)
 {
-    encoding e = { .t = t, .out = out, .match = pcre2_match_data_create(1, NULL) };
+    encoding e = { .t = t,
+                   .out = out,
+                   .match = pcre2_match_data_create(1, NULL),
+                   .until_ms = thread_ms() + PATIENCE_MS + PATIENCE_BYTE * (double)n };
     rd_status status = RD_OK;
     int before = out->n;
 

@@ -6,6 +6,7 @@
  */
 #include "core/model/layers.h"
 
+#include <math.h>
 #include <string.h>
 
 static rd_view first_rows(rd_view v, int rows)
@@ -106,6 +107,18 @@ static rd_status tap_logits(rd_model *m, const rd_pass *p, rd_view normed, rd_er
     return s;
 }
 
+/* Weights are finite when they are taken; what they multiply to need not be. */
+static rd_status pick(rd_model *m, const rd_pass *p, rd_view normed, rd_error *err)
+{
+    if (m->backend->pick(m->device, normed, m->head ? m->head : m->table, p->query, p->picks, err))
+        return RD_DEVICE;
+    for (int i = 0; i < p->query->n_rows; i++)
+        if (p->picks[i].token < 0 || !isfinite(p->picks[i].prob))
+            return rd_fail(err, RD_INVALID, "the model's answer for row %d of a pass is not finite",
+                           i);
+    return RD_OK;
+}
+
 rd_status rd_forward(rd_model *m, const rd_pass *p, rd_error *err)
 {
     const rd_model_config *c = &m->config;
@@ -147,9 +160,7 @@ rd_status rd_forward(rd_model *m, const rd_pass *p, rd_error *err)
         if (be->norm(m->device, normed, x, m->norm, (float)c->rms_norm_eps, err)) goto fail;
         if (p->taps && tap(m, p->taps->final_norm, normed, err)) goto fail;
         if (p->taps && p->taps->logits && tap_logits(m, p, normed, err)) goto fail;
-        if (p->query &&
-            be->pick(m->device, normed, m->head ? m->head : m->table, p->query, p->picks, err))
-            goto fail;
+        if (p->query && pick(m, p, normed, err)) goto fail;
     }
     return be->end(m->device, err);
 fail:

@@ -254,15 +254,21 @@ rd_status rd_model_open(const char *dir, const rd_model_options *o, rd_model **o
 {
     rd_model *m = rd_alloc0(sizeof *m);
     rd_safetensors *file = NULL;
-    rd_error local = { 0 };
+    rd_error local = { 0 }, why = { 0 };
 
     if (!err) err = &local;
     if (rd_config_read(dir, &m->config, err)) goto fail;
     if (rd_safetensors_open(dir, &file, err)) goto fail;
-    if (rd_model_check(&m->config, file, err)) goto fail; /* all shapes, before anything is made */
+    if (rd_model_check(&m->config, file, &why)) { /* all shapes, before anything is made */
+        rd_fail(err, why.status, "%s: %s", dir, why.text);
+        goto fail;
+    }
     rd_weight_source from = source_of(file);
 
-    if (set_up(m, &from, o, err)) goto fail;
+    if (set_up(m, &from, o, &why)) {
+        rd_fail(err, why.status, "%s: %s", dir, why.text);
+        goto fail;
+    }
     m->identity = identity_of(&m->config, file);
     if (rd_safetensors_unchanged(file, err)) goto fail;
     rd_safetensors_close(file);

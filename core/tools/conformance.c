@@ -313,7 +313,7 @@ static bool agree_cache(const folder *f, const fcase *c, rd_model *m, int block,
     for (int i = 0; ok && i < rd_value_count(list); i++) {
         const char *tensor = text_of(rd_value_at(list, i));
         const char *layer = tensor ? strrchr(tensor, '.') : NULL;
-        int l = layer ? atoi(layer + 1) : -1;
+        int l = layer ? (int)strtol(layer + 1, NULL, 10) : -1;
         bool value = tensor && strstr(tensor, ".cache_v.") != NULL;
 
         if (l < 0 || l >= f->config.num_hidden_layers) {

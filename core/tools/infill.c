@@ -51,7 +51,7 @@ static rd_status count_field(rd_value rq, const char *key, int *out, rd_error *e
 
     *out = 0;
     if (rd_value_is_null(v)) return RD_OK;
-    if (n < 0 || n > 65536)
+    if (n < 0 || n > 65536 || rd_value_number(v, -1.0) != (double)n)
         return rd_fail(err, RD_INVALID, "%s is not a number from 0 to 65536", key);
     *out = (int)n;
     return RD_OK;
@@ -149,7 +149,12 @@ static int one_place(const rd_args *a, session *s)
 
     status = rd_engine_of(a, &s->e);
     if (!status && s->instruction) instruct(s, &rq, s->instruction, strlen(s->instruction));
-    if (!status && rd_run_to_end(s->e, &rq, &s->o, &r, &err)) status = rd_tool_fail(a, &err);
+    if (!status && rd_run_to_end(s->e, &rq, &s->o, &r, &err)) {
+        rd_error named;
+
+        rd_fail(&named, err.status, "%s: %s", rd_args_at(a, 0), err.text);
+        status = rd_tool_fail(a, &named);
+    }
     if (!status && (s->rewrite || rd_args_flag(a, "--diff")))
         rd_place_diff(&p, r.text.data ? r.text.data : "", r.text.len, &out);
     else if (!status)
@@ -172,7 +177,7 @@ static int run(const rd_args *a, bool rewrite)
         return rd_tool_usage(a, lines ? "--jsonl reads stdin and takes no file" : "name one place");
     if (lines) {
         status = rd_engine_of(a, &s.e);
-        if (!status) status = rd_jsonl(answer, &s);
+        if (!status) status = rd_jsonl(a, answer, &s);
     } else {
         status = one_place(a, &s);
     }

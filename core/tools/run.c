@@ -5,12 +5,13 @@
 #include "core/base/memory.h"
 #include "core/format/file.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { FILE_MOST = 64 << 20, LINE_MOST = 64 << 20 };
+enum { FILE_MOST = 64 << 20, LINE_MOST = 64 << 20, PLACE_MOST = 1000000000 };
 
 bool rd_run_options_of(const rd_args *a, rd_run_options *out)
 {
@@ -163,8 +164,10 @@ static bool number_before(const char *arg, const char **end, char mark, int *out
     const char *at = *end;
 
     while (at > arg && at[-1] >= '0' && at[-1] <= '9') at--;
-    if (at == *end || at == arg || at[-1] != mark || *end - at > 9) return false;
-    *out = atoi(at);
+    if (at == *end || at == arg || at[-1] != mark) return false;
+    *out = 0;
+    for (const char *digit = at; digit < *end; digit++)
+        *out = *out < PLACE_MOST / 10 ? *out * 10 + (*digit - '0') : PLACE_MOST;
     *end = at - 1;
     return *out > 0;
 }
@@ -292,38 +295,120 @@ static void answer_error(rd_value request, const rd_error *err, rd_buf *out)
     rd_buf_text(out, "}");
 }
 
-int rd_jsonl(rd_status (*answer)(void *user, rd_value request, rd_buf *out, rd_error *err),
+/* Lines of stdin, however they come. */
+typedef struct lines {
+    rd_buf line;
+    char piece[65536];
+    size_t at, n;
+    bool too_long;
+    int error; /* errno of reading; 0 */
+} lines;
+
+static void take_bytes(lines *l, const char *from, size_t n)
+{
+    l->too_long |= n > LINE_MOST - l->line.len;
+    if (!l->too_long) rd_buf_append(&l->line, from, n);
+}
+
+/* False at the end. A line that is too long is dropped as it comes, and said to be so. */
+static bool next_line(lines *l)
+{
+    bool any = false;
+
+    rd_buf_reset(&l->line);
+    l->too_long = false;
+    for (;;) {
+        if (l->at == l->n) {
+            ssize_t got = read(STDIN_FILENO, l->piece, sizeof l->piece);
+
+            if (got < 0 && errno == EINTR) continue;
+            if (got < 0) l->error = errno;
+            if (got <= 0) return any;
+            l->at = 0;
+            l->n = (size_t)got;
+        }
+        const char *from = l->piece + l->at, *end = memchr(from, '\n', l->n - l->at);
+        size_t n = end ? (size_t)(end - from) : l->n - l->at;
+
+        any = true;
+        take_bytes(l, from, n);
+        l->at += n + (end != NULL);
+        if (end) return true;
+    }
+}
+
+/* The answer to one line, or what was wrong with it. False on that. */
+static bool answer_line(lines *l, int number,
+                        rd_status (*answer)(void *user, rd_value request, rd_buf *out,
+                                            rd_error *err),
+                        void *user, rd_buf *out, rd_error *err)
+{
+    rd_record *record = NULL;
+    char name[32];
+
+    snprintf(name, sizeof name, "line %d", number);
+    if (l->too_long)
+        rd_fail(err, RD_INVALID, "%s is longer than %d bytes", name, LINE_MOST);
+    else if (!rd_record_parse(l->line.data, l->line.len, name, &record, err))
+        answer(user, rd_record_top(record), out, err);
+    if (err->status) answer_error(record ? rd_record_top(record) : NULL, err, out);
+    rd_buf_text(out, "\n");
+    rd_record_free(record);
+    return !err->status;
+}
+
+int rd_jsonl(const rd_args *a,
+             rd_status (*answer)(void *user, rd_value request, rd_buf *out, rd_error *err),
              void *user)
 {
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t len;
-    int status = 0, number = 0;
+    lines *l = rd_alloc0(sizeof *l);
     rd_buf out = { 0 };
+    rd_error first = { 0 };
+    int number = 0, bad = 0, first_line = 0;
 
-    while ((len = getline(&line, &cap, stdin)) >= 0) {
-        rd_record *record = NULL;
+    while (!ferror(stdout) && next_line(l)) {
         rd_error err = { 0 };
-        char name[32];
 
-        snprintf(name, sizeof name, "line %d", ++number);
-        while (len > 0 && (line[len - 1] == '\n' || line[len - 1] == '\r')) len--;
-        if (len == 0) continue;
+        number++;
+        if (!l->too_long && l->line.len > 0 && l->line.data[l->line.len - 1] == '\r') l->line.len--;
+        if (!l->too_long && l->line.len == 0) continue;
         rd_buf_reset(&out);
-        if (len > LINE_MOST)
-            rd_fail(&err, RD_INVALID, "%s is too long", name);
-        else if (!rd_record_parse(line, (size_t)len, name, &record, &err))
-            answer(user, rd_record_top(record), &out, &err);
-        if (err.status) {
-            answer_error(record ? rd_record_top(record) : NULL, &err, &out);
-            status = 1;
+        if (!answer_line(l, number, answer, user, &out, &err) && bad++ == 0) {
+            first = err;
+            first_line = number;
         }
-        rd_buf_text(&out, "\n");
         fwrite(out.data, 1, out.len, stdout);
         fflush(stdout);
-        rd_record_free(record);
     }
-    free(line);
+    int error = l->error;
+
+    rd_buf_clear(&l->line);
     rd_buf_clear(&out);
-    return status;
+    free(l);
+    if (error) {
+        rd_fail(&first, RD_IO, "stdin: %s", strerror(error));
+        return rd_tool_fail(a, &first);
+    }
+    if (bad == 0) return 0;
+    rd_error all;
+
+    rd_fail(&all, RD_INVALID, "%d of the lines have no answer, first line %d: %s", bad, first_line,
+            first.text);
+    return rd_tool_fail(a, &all);
+}
+
+rd_status rd_read_stdin(rd_buf *out, rd_error *err)
+{
+    char piece[65536];
+
+    for (;;) {
+        ssize_t n = read(STDIN_FILENO, piece, sizeof piece);
+
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return rd_fail(err, RD_IO, "stdin: %s", strerror(errno));
+        if (n == 0) return RD_OK;
+        if ((size_t)n > FILE_MOST - out->len)
+            return rd_fail(err, RD_INVALID, "stdin: larger than the limit of %d bytes", FILE_MOST);
+        rd_buf_append(out, piece, (size_t)n);
+    }
 }

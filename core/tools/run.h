@@ -48,7 +48,11 @@ void rd_place_diff(const rd_place *p, const char *text, size_t n, rd_buf *out);
 
 /* One request a line on stdin, one answer a line on stdout, flushed. `answer` appends an object for a
  * request's value; on failure the line gets {"task_id","error"} and the exit status is 1 at the end. */
-int rd_jsonl(rd_status (*answer)(void *user, rd_value request, rd_buf *out, rd_error *err),
+int rd_jsonl(const rd_args *a,
+             rd_status (*answer)(void *user, rd_value request, rd_buf *out, rd_error *err),
              void *user);
+
+/* All of stdin, appended; RD_INVALID above 64 MiB. */
+rd_status rd_read_stdin(rd_buf *out, rd_error *err);
 
 #endif

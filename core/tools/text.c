@@ -11,14 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void read_stdin(rd_buf *out)
-{
-    char piece[65536];
-    size_t n;
-
-    while ((n = fread(piece, 1, sizeof piece, stdin)) > 0) rd_buf_append(out, piece, n);
-}
-
 /* ---- tokenize ---- */
 
 static int print_ids(const rd_args *a, const rd_tokenizer *t, const rd_buf *in)
@@ -42,7 +34,7 @@ static int print_text(const rd_args *a, const rd_tokenizer *t, const rd_buf *in)
 {
     rd_ids ids = { 0 };
     rd_buf out = { 0 };
-    const char *at = in->data ? in->data : "";
+    const char *text = in->data ? in->data : "", *at = text;
     rd_error err = { 0 };
 
     for (;;) {
@@ -50,13 +42,14 @@ static int print_text(const rd_args *a, const rd_tokenizer *t, const rd_buf *in)
         size_t bytes;
 
         at += strspn(at, " \t\r\n,[]");
-        if (!*at) break;
+        if (at == text + in->len) break;
         errno = 0;
         long id = strtol(at, &end, 10);
 
         if (end == at || errno || id < 0 || id > INT32_MAX ||
             !rd_tokenizer_bytes(t, (int32_t)id, &bytes)) {
-            rd_fail(&err, RD_INVALID, "stdin: no token is called %.20s", at);
+            rd_fail(&err, RD_INVALID, "stdin: byte %zu: no token is called \"%.20s\"",
+                    (size_t)(at - text), at);
             rd_ids_clear(&ids);
             return rd_tool_fail(a, &err);
         }
@@ -82,8 +75,10 @@ int rd_tool_tokenize(const rd_args *a)
     if (rd_args_count(a)) return rd_tool_usage(a, "it reads stdin and takes no file");
     if (!model && rd_engine_builtin(dir, sizeof dir, &err)) return rd_tool_fail(a, &err);
     if (rd_tokenizer_open(model ? model : dir, &t, &err)) return rd_tool_fail(a, &err);
-    read_stdin(&in);
-    status = rd_args_flag(a, "--decode") ? print_text(a, t, &in) : print_ids(a, t, &in);
+    if (rd_read_stdin(&in, &err))
+        status = rd_tool_fail(a, &err);
+    else
+        status = rd_args_flag(a, "--decode") ? print_text(a, t, &in) : print_ids(a, t, &in);
     rd_buf_clear(&in);
     rd_tokenizer_close(t);
     return status;
@@ -102,10 +97,11 @@ int rd_tool_generate(const rd_args *a)
 
     if (rd_args_count(a)) return rd_tool_usage(a, "the prompt comes by --prompt or on stdin");
     if (!rd_run_options_of(a, &o)) return 2;
-    if (!prompt) {
-        read_stdin(&in);
-        prompt = in.data ? in.data : "";
+    if (!prompt && rd_read_stdin(&in, &err)) {
+        rd_buf_clear(&in);
+        return rd_tool_fail(a, &err);
     }
+    if (!prompt) prompt = in.data ? in.data : "";
     int status = rd_engine_of(a, &e);
     rd_request rq = { .task = RD_GENERATE,
                       .prefix = prompt,
@@ -125,9 +121,16 @@ int rd_tool_generate(const rd_args *a)
 
 /* ---- score ---- */
 
+enum { SCORE_MOST = 256 << 10, BEFORE = 2 << 10, BEHIND = 1 << 10 }; /* bytes */
+
+typedef struct doubt {
+    rd_score score;
+    int line;
+} doubt;
+
 static int least_sure_first(const void *x, const void *y)
 {
-    const rd_score *a = x, *b = y;
+    const rd_score *a = &((const doubt *)x)->score, *b = &((const doubt *)y)->score;
 
     if (a->p != b->p) return a->p < b->p ? -1 : 1;
     return (a->start > b->start) - (a->start < b->start);
@@ -152,30 +155,48 @@ static void score_json(const rd_score *s, int n, size_t from, size_t to)
     rd_buf_clear(&out);
 }
 
-static void score_list(const rd_place *p, rd_score *s, int n)
+static void score_list(const rd_place *p, const rd_score *s, int n)
 {
     const char *text = p->text.data ? p->text.data : "";
-    rd_score *kept = rd_alloc_array((size_t)n + 1, sizeof *kept);
-    int k = 0;
+    doubt *kept = rd_alloc_array((size_t)n + 1, sizeof *kept);
+    size_t at = 0;
+    int k = 0, line = 1;
 
     for (int i = 0; i < n; i++) {
-        if (s[i].end > p->start && s[i].start < p->end) kept[k++] = s[i];
+        if (s[i].end <= p->start || s[i].start >= p->end) continue;
+        for (; at < s[i].start; at++) line += text[at] == '\n';
+        kept[k++] = (doubt){ s[i], line };
     }
     qsort(kept, (size_t)k, sizeof *kept, least_sure_first);
     for (int i = 0; i < k; i++) {
+        const rd_score *c = &kept[i].score;
         rd_buf was = { 0 }, best = { 0 };
 
-        int line = 1;
-
-        for (size_t at = 0; at < kept[i].start; at++) line += text[at] == '\n';
-        rd_json_quote(&was, text + kept[i].start, kept[i].end - kept[i].start);
-        rd_json_quote(&best, kept[i].best, strlen(kept[i].best));
-        printf("%.4f line %d %s, rather %s (%.4f)\n", (double)kept[i].p, line, was.data, best.data,
-               (double)kept[i].p_best);
+        rd_json_quote(&was, text + c->start, c->end - c->start);
+        rd_json_quote(&best, c->best, strlen(c->best));
+        printf("%.4f line %d %s, rather %s (%.4f)\n", (double)c->p, kept[i].line, was.data,
+               best.data, (double)c->p_best);
         rd_buf_clear(&was);
         rd_buf_clear(&best);
     }
     free(kept);
+}
+
+/* The lines asked for with what stands around them; offsets are the file's. */
+static rd_status score_place(rd_engine *e, const rd_place *p, rd_score **out, int *n, rd_error *err)
+{
+    const char *text = p->text.data ? p->text.data : "";
+    size_t from = p->start > BEFORE ? p->start - BEFORE : 0,
+           to = p->text.len - p->end > BEHIND ? p->end + BEHIND : p->text.len;
+
+    while (from > 0 && from < p->start && text[from - 1] != '\n') from++;
+    while (to > p->end && to < p->text.len && ((unsigned char)text[to] & 0xc0) == 0x80) to--;
+    if (rd_engine_score(e, p->path, text + from, to - from, out, n, err)) return err->status;
+    for (int i = 0; i < *n; i++) {
+        (*out)[i].start += from;
+        (*out)[i].end += from;
+    }
+    return RD_OK;
 }
 
 int rd_tool_score(const rd_args *a)
@@ -187,14 +208,16 @@ int rd_tool_score(const rd_args *a)
     int n = 0, status;
 
     if (rd_args_count(a) != 1) return rd_tool_usage(a, "name one file");
-    if (rd_place_lines(rd_args_at(a, 0), true, &p, &err)) {
+    if (!rd_place_lines(rd_args_at(a, 0), true, &p, &err) && p.end - p.start > SCORE_MOST)
+        rd_fail(&err, RD_INVALID, "%s: %zu bytes are more than %d; name lines: FILE:FIRST-LAST",
+                p.path, p.end - p.start, SCORE_MOST);
+    if (err.status) {
         rd_place_clear(&p);
-        return rd_tool_fail(a, &err);
+        rd_tool_fail(a, &err);
+        return err.status == RD_INVALID ? 2 : 1;
     }
     status = rd_engine_of(a, &e);
-    if (!status &&
-        rd_engine_score(e, p.path, p.text.data ? p.text.data : "", p.text.len, &s, &n, &err))
-        status = rd_tool_fail(a, &err);
+    if (!status && score_place(e, &p, &s, &n, &err)) status = rd_tool_fail(a, &err);
     if (!status && rd_args_flag(a, "--json"))
         score_json(s, n, p.start, p.end);
     else if (!status)

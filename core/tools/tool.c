@@ -1,11 +1,16 @@
 /* tool.c - finds the command, parses its options against the table, prints help from it. */
 #include "core/tools/tool.h"
 
+#include "core/base/memory.h"
+
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { ARGS_MOST = 4096 };
 
@@ -41,13 +46,16 @@ static const rd_option *find_option(const rd_command *c, const char *name, size_
 
 int rd_tool_usage(const rd_args *a, const char *format, ...)
 {
+    char text[1024];
+    rd_error clean;
     va_list args;
 
-    fprintf(stderr, "redraft %s: ", a->command->name);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    fprintf(stderr, "; see redraft %s --help\n", a->command->name);
+    rd_fail(&clean, RD_INVALID, "%s", text);
+    fprintf(stderr, "redraft %s: %s; see redraft %s --help\n", a->command->name, clean.text,
+            a->command->name);
     return 2;
 }
 
@@ -239,44 +247,75 @@ static int print_extra(const char *what)
     return 0;
 }
 
-int rd_tools_main(int argc, char **argv)
+/* A descriptor that is missing would be given to the next file opened, and output would go into it. What
+ * stands in its place refuses reading and writing instead. */
+static void keep_standard_files(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+            return;
+}
+
+/* A mapped file that somebody else shortens ends the process at the next look at it. */
+static void on_lost_page(int number)
+{
+    static const char text[] =
+        "redraft: a file was shortened, or its disk failed, while it was read\n";
+
+    (void)number;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(1);
+    _exit(1);
+}
+
+static int finish_output(const char *call, int status)
+{
+    if (!fflush(stdout) && !ferror(stdout)) return status;
+    if (status == 0) fprintf(stderr, "redraft %s: stdout: %s\n", call, strerror(errno));
+    return status ? status : 1;
+}
+
+static int run_call(const rd_command *c, int argc, char **argv)
 {
     rd_args *a;
     int status = 2;
 
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "--help") != 0 && strcmp(argv[i], "-h") != 0) continue;
+        help_command(c);
+        return 0;
+    }
+    a = rd_alloc0(sizeof *a);
+    a->command = c;
+    if (parse(a, argc, argv)) status = c->run(a);
+    free(a);
+    return status;
+}
+
+int rd_tools_main(int argc, char **argv)
+{
+    rd_error unknown;
+
+    keep_standard_files();
+    signal(SIGPIPE, SIG_IGN); /* a reader that is gone is an error of writing, */
+    signal(SIGXFSZ, SIG_IGN); /* and so is a file that may not grow */
+    signal(SIGBUS, on_lost_page);
     if (argc < 2) {
         fprintf(stderr, "redraft: which call? redraft --help lists them\n");
         return 2;
     }
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
         help_all();
-        return 0;
+        return finish_output("--help", 0);
     }
     if (!strcmp(argv[1], "--version")) {
         printf("redraft %s\n", RD_VERSION);
-        return 0;
+        return finish_output("--version", 0);
     }
-    if (!strncmp(argv[1], "--", 2) && print_extra(argv[1]) == 0) return 0;
-    a = calloc(1, sizeof *a);
-    for (const rd_command *c = rd_commands; a && c->name; c++)
-        if (!strcmp(c->name, argv[1])) a->command = c;
-    if (!a || !a->command) {
-        fprintf(stderr, "redraft: unknown call %s; redraft --help lists them\n", argv[1]);
-        free(a);
-        return 2;
-    }
-    for (int i = 2; i < argc; i++) {
-        if (!strcmp(argv[i], "--")) break;
-        if (strcmp(argv[i], "--help") != 0 && strcmp(argv[i], "-h") != 0) continue;
-        help_command(a->command);
-        free(a);
-        return 0;
-    }
-    if (parse(a, argc - 2, argv + 2)) status = a->command->run(a);
-    if (status == 0 && (fflush(stdout) || ferror(stdout))) {
-        fprintf(stderr, "redraft %s: stdout: %s\n", a->command->name, strerror(errno));
-        status = 1;
-    }
-    free(a);
-    return status;
+    if (!strncmp(argv[1], "--", 2) && print_extra(argv[1]) == 0) return finish_output(argv[1], 0);
+    for (const rd_command *c = rd_commands; c->name; c++)
+        if (!strcmp(c->name, argv[1]))
+            return finish_output(c->name, run_call(c, argc - 2, argv + 2));
+    rd_fail(&unknown, RD_INVALID, "unknown call %s", argv[1]);
+    fprintf(stderr, "redraft: %s; redraft --help lists them\n", unknown.text);
+    return 2;
 }

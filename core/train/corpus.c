@@ -81,7 +81,7 @@ rd_status rd_corpus_open(const char *path, rd_corpus **out, rd_error *err)
     for (uint32_t i = 0; i < c->head->docs; i++) {
         const entry *e = &c->entries[i];
 
-        if (e->offset > c->head->tokens || e->n > c->head->tokens - e->offset ||
+        if (e->offset > c->head->tokens || e->n > c->head->tokens - e->offset || e->n > INT32_MAX ||
             e->package >= c->head->packages || e->language > RD_LANGUAGE_C)
             goto torn;
     }
@@ -184,11 +184,17 @@ static rd_status read_decontam(set *out, const char *path, rd_error *err)
     rd_buf text = { 0 };
 
     if (rd_file_read(path, 64u << 20, &text, err)) return err->status;
-    for (char *at = text.data, *end; at && *at; at = end) {
+    for (char *at = text.data, *end; at && at < text.data + text.len; at = end) {
         uint64_t h = strtoull(at, &end, 16);
 
-        if (end == at) break;
-        set_add(out, h);
+        end += strspn(end, " \t\r\n");
+        if (end > at && (end == text.data + text.len || end[-1] <= ' ')) {
+            set_add(out, h);
+            continue;
+        }
+        rd_fail(err, RD_INVALID, "%s: no digest at byte %zu", path, (size_t)(at - text.data));
+        rd_buf_clear(&text);
+        return RD_INVALID;
     }
     rd_buf_clear(&text);
     if (out->n == 0) return rd_fail(err, RD_INVALID, "%s: no digests", path);

@@ -35,8 +35,8 @@ rd_status rd_ngram_open(const uint16_t *ids, int64_t n, int vocab, rd_ngram **ou
 
     g->n = n;
     g->vocab = vocab;
-    g->ids = rd_try_alloc(((size_t)n + DEPTH) * sizeof *g->ids);
-    g->at = rd_try_alloc((size_t)n * sizeof *g->at);
+    g->ids = rd_try_alloc_array((size_t)n + DEPTH, sizeof *g->ids);
+    g->at = rd_try_alloc_array((size_t)n, sizeof *g->at);
     if (!g->ids || !g->at) {
         free(start);
         rd_ngram_close(g);

@@ -53,8 +53,8 @@ rd_status rd_optimizer_open(const rd_params *p, const rd_optimizer_options *opti
     o->options = *options;
     o->pool = pool;
     o->products = products;
-    o->m = rd_try_alloc(p->size * sizeof *o->m);
-    o->v = rd_try_alloc(p->size * sizeof *o->v);
+    o->m = rd_try_alloc_array(p->size, sizeof *o->m);
+    o->v = rd_try_alloc_array(p->size, sizeof *o->v);
     o->squares = rd_alloc_array((size_t)p->count, sizeof *o->squares);
     o->failed = rd_alloc_array(threads, sizeof *o->failed);
     o->errors = rd_alloc_array(threads, sizeof *o->errors);

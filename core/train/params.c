@@ -247,25 +247,40 @@ static bool read_packed(const rd_param *q, float *to, const rd_safetensors *file
     return true;
 }
 
+static rd_status check_finite(const rd_param *q, const float *w, const char *dir, rd_error *err)
+{
+    for (size_t i = 0; i < (size_t)q->rows * (size_t)q->cols; i++)
+        if (!isfinite(w[i]))
+            return rd_fail(err, RD_INVALID, "%s: %s: number %zu is not finite", dir, q->name, i);
+    return RD_OK;
+}
+
 rd_status rd_params_read(const rd_params *p, float *w, const char *dir, rd_error *err)
 {
     rd_safetensors *file = NULL;
+    rd_error local = { 0 };
 
+    if (!err) err = &local;
+    *err = (rd_error){ 0 };
     if (rd_safetensors_open(dir, &file, err)) return err->status;
     for (int i = 0; i < p->count; i++) {
         const rd_param *q = &p->param[i];
         const rd_tensor *t = rd_safetensors_find(file, q->name);
         size_t n = (size_t)q->rows * (size_t)q->cols;
 
-        if (!t && read_packed(q, w + q->offset, file)) continue;
+        if (!t && read_packed(q, w + q->offset, file)) {
+            if (check_finite(q, w + q->offset, dir, err)) goto out;
+            continue;
+        }
         if (!t || t->dtype > RD_BF16 || t->bytes != n * rd_dtype_bytes(t->dtype)) {
             rd_fail(err, RD_INVALID, "%s: %s is %s; expected [%d, %d] in F32, F16, BF16 or int8",
                     dir, q->name, t ? "of another shape or type" : "missing", q->rows, q->cols);
-            rd_safetensors_close(file);
-            return RD_INVALID;
+            goto out;
         }
         rd_widen(w + q->offset, t->data, t->dtype, n);
+        if (check_finite(q, w + q->offset, dir, err)) goto out;
     }
+out:
     rd_safetensors_close(file);
-    return RD_OK;
+    return err->status;
 }

@@ -2,8 +2,10 @@
 #include "core/train/trainer.h"
 
 #include "core/base/clock.h"
+#include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/train/checkpoint.h"
+#include "core/format/file.h"
 #include "core/train/kernels.h"
 
 #include <errno.h>
@@ -83,7 +85,7 @@ rd_status rd_trainer_open(const rd_params *p, const rd_train_options *o, const r
     t->pack = rd_alloc_array((size_t)t->packs, sizeof *t->pack);
     t->grad = rd_alloc_array((size_t)t->packs, sizeof *t->grad);
     t->load = rd_alloc_array(loads, sizeof *t->load);
-    t->w = rd_try_alloc(p->size * sizeof *t->w);
+    t->w = rd_try_alloc_array(p->size, sizeof *t->w);
     if (!t->w) {
         rd_fail(err, RD_NO_MEMORY, "the trainer: no memory for %zu weights", p->size);
         goto fail;
@@ -97,7 +99,7 @@ rd_status rd_trainer_open(const rd_params *p, const rd_train_options *o, const r
     }
     if (t->mean) memset(t->mean, 0, p->size * sizeof *t->mean);
     for (int i = 0; i < t->packs; i++) {
-        t->grad[i] = rd_try_alloc(p->size * sizeof **t->grad);
+        t->grad[i] = rd_try_alloc_array(p->size, sizeof **t->grad);
         if (t->grad[i]) continue;
         rd_fail(err, RD_NO_MEMORY, "the trainer: no memory for %d gradients", t->packs);
         goto fail;
@@ -366,6 +368,7 @@ static rd_status open_csv(rd_trainer *t, rd_error *err)
     return RD_OK;
 }
 
+/* A line of the log that cannot be written is lost; the run is not. */
 static void write_csv(rd_trainer *t, const rd_train_progress *p)
 {
     if (!t->csv) return;
@@ -373,7 +376,8 @@ static void write_csv(rd_trainer *t, const rd_train_progress *p)
             (long long)p->step, p->elapsed_s, p->total, p->loss[RD_TASK_NEXT],
             p->loss[RD_TASK_HOLE], p->loss[RD_TASK_BLOCK], p->loss[RD_TASK_EDIT], p->lr, p->norm,
             p->rows_per_s, p->gflops, p->bits_per_byte);
-    fflush(t->csv);
+    if (fflush(t->csv)) rd_log(RD_LOG_WARN, "%s/log.csv: %s", t->o.dir, strerror(errno));
+    clearerr(t->csv);
 }
 
 static void report(rd_trainer *t, double bits_per_byte)
@@ -435,7 +439,10 @@ rd_status rd_trainer_run(rd_trainer *t, int64_t steps, rd_error *err)
         if (measure) measured = now;
         if (over || measure || now - t->since_ms >= 1e3 * t->o.report_s) report(t, bits);
         if (t->o.dir && (over || now - kept >= 1e3 * t->o.checkpoint_s)) {
-            if (rd_trainer_checkpoint(t, t->o.dir, err)) return err->status;
+            if (rd_trainer_checkpoint(t, t->o.dir, err) && over) return err->status;
+            /* A full disk can be emptied; the last checkpoint and the run are both worth keeping. */
+            if (err->status) rd_log(RD_LOG_WARN, "no checkpoint: %s; training goes on", err->text);
+            *err = (rd_error){ 0 };
             kept = now;
         }
     }
@@ -533,6 +540,13 @@ rd_status rd_trainer_resume(rd_trainer *t, const char *dir, rd_error *err)
 
     fill_form(&f, t);
     if (rd_checkpoint_read(dir, &f.c, err)) return err->status;
+    for (int i = 0; i < f.c.arrays; i++) {
+        const char *name = rd_params_not_finite(t->p, f.array[i].data);
+
+        if (name)
+            return rd_fail(err, RD_INVALID, "%s/checkpoint.safetensors: %s of %s is not finite",
+                           dir, f.array[i].name, name);
+    }
     t->random = f.c.random;
     t->steps = t->kept = f.c.steps;
     t->averaged = f.c.averaged;
@@ -572,17 +586,17 @@ static int read_points(FILE *in, curve_point **out)
     return n;
 }
 
-static void draw_curve(FILE *f, const curve_point *p, int n, int c, double minutes, double top,
+static void draw_curve(rd_buf *f, const curve_point *p, int n, int c, double minutes, double top,
                        const char *name, const char *colour)
 {
-    fprintf(f, "<polyline fill='none' stroke='%s' points='", colour);
+    rd_buf_format(f, "<polyline fill='none' stroke='%s' points='", colour);
     for (int i = 0; i < n; i++) {
         if (!isfinite(p[i].value[c])) continue;
-        fprintf(f, "%.1f,%.1f ", MARGIN + p[i].minute / minutes * (WIDE - 2 * MARGIN),
-                HIGH - MARGIN - p[i].value[c] / top * (HIGH - 2 * MARGIN));
+        rd_buf_format(f, "%.1f,%.1f ", MARGIN + p[i].minute / minutes * (WIDE - 2 * MARGIN),
+                      HIGH - MARGIN - p[i].value[c] / top * (HIGH - 2 * MARGIN));
     }
-    fprintf(f, "'/>\n<text x='%d' y='%d' fill='%s'>%s</text>\n", WIDE - 2 * MARGIN, MARGIN + 18 * c,
-            colour, name);
+    rd_buf_format(f, "'/>\n<text x='%d' y='%d' fill='%s'>%s</text>\n", WIDE - 2 * MARGIN,
+                  MARGIN + 18 * c, colour, name);
 }
 
 rd_status rd_train_plot(const char *csv, const char *svg, rd_error *err)
@@ -590,7 +604,8 @@ rd_status rd_train_plot(const char *csv, const char *svg, rd_error *err)
     static const char *const names[] = { "total", "next", "hole", "block", "edit" };
     static const char *const colours[] = { "black", "steelblue", "crimson", "seagreen", "orange" };
     curve_point *p = NULL;
-    FILE *in = fopen(csv, "r"), *f = NULL;
+    FILE *in = fopen(csv, "r");
+    rd_buf f = { 0 };
     double minutes = 0.0, top = 0.0;
 
     if (!in) return rd_fail(err, RD_IO, "%s: %s", csv, strerror(errno));
@@ -606,24 +621,20 @@ rd_status rd_train_plot(const char *csv, const char *svg, rd_error *err)
         free(p);
         return rd_fail(err, RD_INVALID, "%s: no losses to draw", csv);
     }
-    f = fopen(svg, "w");
-    if (!f) {
-        free(p);
-        return rd_fail(err, RD_IO, "%s: %s", svg, strerror(errno));
-    }
-    fprintf(f,
-            "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %d %d' font-family='sans-serif' "
-            "font-size='13'>\n<rect width='100%%' height='100%%' fill='white'/>\n",
-            WIDE, HIGH);
-    fprintf(f, "<path d='M%d %d V%d H%d' fill='none' stroke='gray'/>\n", MARGIN, MARGIN,
-            HIGH - MARGIN, WIDE - MARGIN);
-    fprintf(f, "<text x='%d' y='%d'>%.2f nats</text>\n<text x='%d' y='%d'>%.1f min</text>\n", 5,
-            MARGIN - 5, top, WIDE - 2 * MARGIN, HIGH - MARGIN + 20, minutes);
-    for (int c = 0; c < CURVES; c++) draw_curve(f, p, n, c, minutes, top, names[c], colours[c]);
-    fputs("</svg>\n", f);
-    free(p);
-    bool bad = ferror(f);
+    rd_buf_format(
+        &f,
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %d %d' font-family='sans-serif' "
+        "font-size='13'>\n<rect width='100%%' height='100%%' fill='white'/>\n",
+        WIDE, HIGH);
+    rd_buf_format(&f, "<path d='M%d %d V%d H%d' fill='none' stroke='gray'/>\n", MARGIN, MARGIN,
+                  HIGH - MARGIN, WIDE - MARGIN);
+    rd_buf_format(&f, "<text x='%d' y='%d'>%.2f nats</text>\n<text x='%d' y='%d'>%.1f min</text>\n",
+                  5, MARGIN - 5, top, WIDE - 2 * MARGIN, HIGH - MARGIN + 20, minutes);
+    for (int c = 0; c < CURVES; c++) draw_curve(&f, p, n, c, minutes, top, names[c], colours[c]);
+    rd_buf_text(&f, "</svg>\n");
+    rd_status s = rd_file_write(svg, f.data, f.len, err);
 
-    if (fclose(f) || bad) return rd_fail(err, RD_IO, "%s: cannot be written", svg);
-    return RD_OK;
+    rd_buf_clear(&f);
+    free(p);
+    return s;
 }

@@ -137,7 +137,7 @@ static bool round_matrix(uint16_t **room, size_t *have, const float *x, int rows
     if (*have < need) {
         free(*room);
         *have = 0;
-        *room = rd_try_alloc(need * sizeof **room);
+        *room = rd_try_alloc_array(need, sizeof **room);
         if (!*room) return false;
         *have = need;
     }

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -795,4 +796,53 @@ Test(trainer, a_kill_leaves_the_last_checkpoint, .timeout = 120)
     cr_assert_eq(left, 0, "%d unfinished files are left", left);
     rd_trainer_close(t);
     unset(&s);
+}
+
+/* A folder in the checkpoint's place stands for a disk that is full until somebody empties it. */
+typedef struct blocked {
+    char place[64];
+    int64_t free_at; /* steps; 0: never */
+    int reports;
+} blocked;
+
+static void unblock(void *user, const rd_train_progress *p)
+{
+    blocked *b = user;
+
+    b->reports++;
+    if (p->step == b->free_at) cr_assert_eq(rmdir(b->place), 0);
+}
+
+static rd_status run_blocked(int64_t free_at, rd_error *err)
+{
+    char dir[] = "/tmp/rd-trainer-XXXXXX", path[96];
+    blocked b = { .free_at = free_at };
+    setting s = set(4, true, 1);
+
+    cr_assert(mkdtemp(dir));
+    snprintf(b.place, sizeof b.place, "%s/checkpoint.safetensors", dir);
+    cr_assert_eq(mkdir(b.place, 0777), 0);
+    s.o.dir = dir;
+    s.o.checkpoint_s = s.o.report_s = 0.0;
+    s.o.report = unblock;
+    s.o.user = &b;
+    rd_trainer *t = start(&s);
+    rd_status status = rd_trainer_run(t, 0, err);
+
+    cr_expect_eq(rd_trainer_steps(t), 4, "the run went on");
+    cr_expect_eq(b.reports, 4);
+    rd_trainer_close(t);
+    unset(&s);
+    snprintf(path, sizeof path, "rm -r %s", dir);
+    cr_assert_eq(system(path), 0);
+    return status;
+}
+
+Test(trainer, a_run_goes_on_without_a_checkpoint_and_ends_with_one, .timeout = 120)
+{
+    rd_error err = { 0 };
+
+    cr_assert_eq(run_blocked(3, &err), RD_OK, "%s", err.text);
+    cr_assert_eq(run_blocked(0, &err), RD_IO);
+    cr_assert(strstr(err.text, "checkpoint.safetensors: cannot put in place"), "%s", err.text);
 }

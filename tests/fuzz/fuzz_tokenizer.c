@@ -18,6 +18,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t n)
         if (rd_tokenizer_encode(t, text, sizeof text - 1, kind ? RD_TEXT_ADDED : RD_TEXT_PLAIN,
                                 &ids, NULL))
             continue;
+        for (int i = 0; i < ids.n; i++) /* text never becomes a control token */
+            if (kind == 0 && rd_tokenizer_is_added(t, ids.id[i])) __builtin_trap();
         rd_tokenizer_decode(t, ids.id, ids.n, false, &back);
     }
     rd_ids_clear(&ids);
