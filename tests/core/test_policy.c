@@ -39,7 +39,7 @@ Test(policy, fills_the_surest_mask_when_none_is_sure)
     rd_policy_begin(&p, &b, &s);
     rd_policy_apply(&p, &s, &b, picks, NULL, &c);
 
-    cr_assert_eq(c.filled, 2u);
+    cr_assert(rd_slots_has(&c.filled, 1) && rd_slots_count(&c.filled) == 1);
     cr_assert(c.fallback);
     cr_assert_eq(b.token[1], 2);
     cr_assert_eq(b.token[0], MASK);
