@@ -27,13 +27,13 @@ enum { DEPTH_MOST = 64 };
 void rd_golden_pass(rd_golden_folder *f, const char *name)
 {
     f->report->passed++;
-    printf("pass %s/%s\n", f->name, name);
+    printf("pass %s/%.100s\n", f->name, name);
 }
 
 static void say(const rd_golden_folder *f, const char *verdict, const char *name,
                 const char *format, va_list args)
 {
-    printf("%s %s/%s: ", verdict, f->name, name);
+    printf("%s %s/%.100s: ", verdict, f->name, name);
     vprintf(format, args);
     printf("\n");
 }

@@ -9,6 +9,7 @@
 #include "core/tools/golden.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,23 +59,36 @@ static const void *tensor_of(const rd_golden_folder *f, const char *name, rd_dty
     return fits ? t->data : NULL;
 }
 
-/* True where it agrees; says what does not. */
-static bool agree(rd_golden_folder *f, const char *name, const char *tensor, const float *got,
-                  size_t n, tolerance t)
+/* What one case came to: everything is computed and kept, the first difference is told. */
+typedef struct verdict {
+    rd_golden_folder *f;
+    const char *name;
+    bool failed;
+} verdict;
+
+__attribute__((format(printf, 2, 3))) static void differ(verdict *v, const char *format, ...)
 {
-    const float *want = tensor_of(f, tensor, RD_F32, n);
+    char text[512];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (!v->failed) rd_golden_fail(v->f, v->name, "%s", text);
+    v->failed = true;
+}
+
+static void compare(verdict *v, const char *tensor, const float *got, size_t n, tolerance t)
+{
+    const float *want = tensor_of(v->f, tensor, RD_F32, n);
     size_t at = 0;
+    double off = want ? worst(got, want, n, t, &at) : 0.0;
 
-    if (!want) {
-        rd_golden_fail(f, name, "the tensor %s is missing or not F32 of %zu numbers", tensor, n);
-        return false;
-    }
-    double off = worst(got, want, n, t, &at);
-
-    if (off <= 1.0) return true;
-    rd_golden_fail(f, name, "%s[%zu] is %.7g, recorded %.7g: %.1f times what is allowed", tensor,
-                   at, (double)got[at], (double)want[at], off);
-    return false;
+    if (!want)
+        differ(v, "the tensor %s is missing or not F32 of %zu numbers", tensor, n);
+    else if (!(off <= 1.0))
+        differ(v, "%s[%zu] is %.7g, recorded %.7g: %.1f times what is allowed", tensor, at,
+               (double)got[at], (double)want[at], off);
 }
 
 /* ---- what each layer made ---- */
@@ -134,20 +148,20 @@ static void details_free(details *d)
 }
 
 /* Experts and their weights of one layer, as pairs without order. */
-static bool agree_routes(rd_golden_folder *f, const fcase *c, const details *d, int l)
+static void compare_routes(verdict *v, const fcase *c, const details *d, int l)
 {
     char idx_name[NAME_MOST + 32], weight_name[NAME_MOST + 32];
-    size_t k = (size_t)f->config.num_experts_per_tok, n = (size_t)d->rows * k;
+    size_t k = (size_t)v->f->config.num_experts_per_tok, n = (size_t)d->rows * k;
 
     snprintf(idx_name, sizeof idx_name, "%s.router_topk_idx.%d", c->name, l);
     snprintf(weight_name, sizeof weight_name, "%s.router_topk_weight.%d", c->name, l);
-    const int32_t *idx = tensor_of(f, idx_name, RD_I32, n);
-    const float *weight = tensor_of(f, weight_name, RD_F32, n);
+    const int32_t *idx = tensor_of(v->f, idx_name, RD_I32, n);
+    const float *weight = tensor_of(v->f, weight_name, RD_F32, n);
 
     if (!idx || !weight) {
-        rd_golden_fail(f, c->name, "the tensor %s is missing or not %s of %zu numbers",
-                       idx ? weight_name : idx_name, idx ? "F32" : "I32", n);
-        return false;
+        differ(v, "the tensor %s is missing or not %s of %zu numbers", idx ? weight_name : idx_name,
+               idx ? "F32" : "I32", n);
+        return;
     }
     for (size_t i = 0; i < n; i++) {
         bool found = false;
@@ -155,117 +169,116 @@ static bool agree_routes(rd_golden_folder *f, const fcase *c, const details *d, 
         for (size_t j = i / k * k; j < i / k * k + k; j++)
             found |= d->taps.router_idx[l][j] == idx[i] &&
                      fabs((double)d->taps.router_weight[l][j] - (double)weight[i]) <= of_weight;
-        if (found) continue;
-        rd_golden_fail(f, c->name,
-                       "layer %d, row %zu: expert %d is not chosen, or has another weight", l,
-                       i / k, idx[i]);
-        return false;
+        if (!found)
+            differ(v, "layer %d, row %zu: expert %d is not chosen, or has another weight", l, i / k,
+                   idx[i]);
     }
-    return true;
 }
 
 /* One recorded tensor of the list: "<case>.<what>" or "<case>.<what>.<layer>". */
-static bool agree_detail(rd_golden_folder *f, const fcase *c, const details *d, const char *name)
+static void compare_detail(verdict *v, const fcase *c, const details *d, const char *name)
 {
-    const rd_model_config *m = &f->config;
+    const rd_model_config *m = &v->f->config;
     const char *what = name + strlen(c->name) + 1, *dot = strrchr(what, '.');
     size_t length = dot ? (size_t)(dot - what) : strlen(what);
-    int l = dot ? atoi(dot + 1) : -1, rows = d->rows, wide = m->hidden_size;
+    int l = dot ? atoi(dot + 1) : -1, wide = m->hidden_size, k = m->num_experts_per_tok;
     bool layer = l >= 0 && l < m->num_hidden_layers,
          routed = layer && l >= m->first_k_dense_replace;
-    struct part {
+    const struct part {
         const char *what;
-        const float *got;
+        const void *got;
         int cols;
-    } parts[] = { { "embeddings", dot ? NULL : d->taps.embeddings, wide },
-                  { "final_norm", dot ? NULL : d->taps.final_norm, wide },
-                  { "attn_out", layer ? d->taps.attn_out[l] : NULL, wide },
-                  { "mlp_out", layer ? d->taps.mlp_out[l] : NULL, wide },
-                  { "layer_out", layer ? d->taps.layer_out[l] : NULL, wide },
-                  { "router_logits", routed ? d->taps.router_logits[l] : NULL, m->num_experts } };
+        enum { AS_HIDDEN, AS_ROUTES, WITH_ROUTES } how;
+    } parts[] = {
+        { "embeddings", dot ? NULL : d->taps.embeddings, wide, AS_HIDDEN },
+        { "final_norm", dot ? NULL : d->taps.final_norm, wide, AS_HIDDEN },
+        { "attn_out", layer ? d->taps.attn_out[l] : NULL, wide, AS_HIDDEN },
+        { "mlp_out", layer ? d->taps.mlp_out[l] : NULL, wide, AS_HIDDEN },
+        { "layer_out", layer ? d->taps.layer_out[l] : NULL, wide, AS_HIDDEN },
+        { "router_logits", routed ? d->taps.router_logits[l] : NULL, m->num_experts, AS_HIDDEN },
+        { "router_topk_idx", routed ? d->taps.router_idx[l] : NULL, k, AS_ROUTES },
+        { "router_topk_weight", routed ? d->taps.router_weight[l] : NULL, k, WITH_ROUTES },
+    };
 
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (!parts[i].got || strlen(parts[i].what) != length ||
-            memcmp(parts[i].what, what, length) != 0)
-            continue;
-        rd_golden_keep(f, c->keep, name, RD_F32, 0, rows, parts[i].cols, parts[i].got);
-        return agree(f, c->name, name, parts[i].got, (size_t)rows * (size_t)parts[i].cols,
-                     of_hidden);
+        const struct part *p = &parts[i];
+
+        if (!p->got || strlen(p->what) != length || memcmp(p->what, what, length) != 0) continue;
+        rd_golden_keep(v->f, c->keep, name, p->how == AS_ROUTES ? RD_I32 : RD_F32, 0, d->rows,
+                       p->cols, p->got);
+        if (p->how == AS_ROUTES) compare_routes(v, c, d, l);
+        if (p->how == AS_HIDDEN)
+            compare(v, name, p->got, (size_t)d->rows * (size_t)p->cols, of_hidden);
+        return;
     }
-    if (routed && length == strlen("router_topk_idx") && !memcmp(what, "router_topk_idx", length)) {
-        rd_golden_keep(f, c->keep, name, RD_I32, 0, rows, m->num_experts_per_tok,
-                       d->taps.router_idx[l]);
-        return agree_routes(f, c, d, l);
-    }
-    if (routed && length == strlen("router_topk_weight") &&
-        !memcmp(what, "router_topk_weight", length)) { /* compared with the experts */
-        rd_golden_keep(f, c->keep, name, RD_F32, 0, rows, m->num_experts_per_tok,
-                       d->taps.router_weight[l]);
-        return true;
-    }
-    rd_golden_fail(f, c->name, "%s is no tensor that is known", name);
-    return false;
+    differ(v, "%s is no tensor that is known", name);
 }
 
-static bool agree_details(rd_golden_folder *f, const fcase *c, const details *d)
+static void compare_details(verdict *v, const fcase *c, const details *d)
 {
     rd_value list = rd_value_get(c->value, "details");
     size_t n = strlen(c->name);
-    bool ok = true;
 
-    for (int i = 0; ok && i < rd_value_count(list); i++) {
+    for (int i = 0; i < rd_value_count(list); i++) {
         const char *name = rd_golden_text(rd_value_at(list, i));
 
-        ok = name && !strncmp(name, c->name, n) && name[n] == '.';
-        if (!ok)
-            rd_golden_fail(f, c->name, "%s is no tensor of this case", name ? name : "a detail");
-        ok = ok && agree_detail(f, c, d, name);
+        if (name && !strncmp(name, c->name, n) && name[n] == '.')
+            compare_detail(v, c, d, name);
+        else
+            differ(v, "%s is no tensor of this case", name ? name : "a detail");
     }
-    return ok;
 }
 
-/* Keys and values as cached: block after block, [layer][K, V][kv_head][block][dim], against
- * [kv_heads, T, dim]. */
-static bool agree_cache(rd_golden_folder *f, const fcase *c, rd_model *m, int block,
-                        const int32_t *keep)
+/* Keys or values of one layer as cached: block after block, [layer][K, V][kv_head][block][dim], put together
+ * as [kv_heads, T, dim]. */
+static rd_status read_cache(rd_model *m, const fcase *c, const rd_model_config *config,
+                            const int32_t *keep, int layer, bool values, float *out, rd_error *err)
 {
-    rd_value list = rd_value_get(c->value, "cache_tensors");
-    int rows = c->ids.n, heads = f->config.num_key_value_heads, dim = f->config.head_dim;
-    size_t head = (size_t)block * (size_t)dim, n = (size_t)heads * (size_t)rows * (size_t)dim;
-    float *bytes = rd_alloc_array(rd_model_kv_bytes(m), 1), *all = rd_alloc_array(n, sizeof *all);
-    bool ok = true;
+    int block = rd_model_block_size(m), heads = config->num_key_value_heads;
+    size_t dim = (size_t)config->head_dim, rows = (size_t)c->ids.n, piece = (size_t)block * dim;
+    float *bytes = rd_alloc_array(rd_model_kv_bytes(m), 1);
+    rd_status status = RD_OK;
 
-    for (int i = 0; ok && i < rd_value_count(list); i++) {
-        const char *tensor = rd_golden_text(rd_value_at(list, i));
-        const char *layer = tensor ? strrchr(tensor, '.') : NULL;
-        int l = layer ? atoi(layer + 1) : -1;
-        bool value = tensor && strstr(tensor, ".cache_v.") != NULL;
-        rd_error err;
+    for (size_t b = 0; b * (size_t)block < rows && !status; b++) {
+        size_t first = b * (size_t)block, left = rows - first;
+        size_t len = left < (size_t)block ? left : (size_t)block;
 
-        if (l < 0 || l >= f->config.num_hidden_layers) {
-            rd_golden_fail(f, c->name, "cache tensor %s names no layer", tensor ? tensor : "?");
-            ok = false;
-            break;
-        }
-        for (int b = 0; b * block < rows && ok; b++) {
-            int len = rows - b * block < block ? rows - b * block : block;
-
-            ok = rd_model_kv_read(m, keep[b], bytes, &err) == RD_OK;
-            if (!ok) rd_golden_fail(f, c->name, "%s", err.text);
-            for (int h = 0; ok && h < heads; h++) {
-                const float *from =
-                    bytes + (((size_t)l * 2 + value) * (size_t)heads + (size_t)h) * head;
-
-                memcpy(all + ((size_t)h * (size_t)rows + (size_t)(b * block)) * (size_t)dim, from,
-                       (size_t)len * (size_t)dim * sizeof *all);
-            }
-        }
-        if (ok) rd_golden_keep(f, c->keep, tensor, RD_F32, heads, rows, dim, all);
-        ok = ok && agree(f, c->name, tensor, all, n, of_hidden);
+        status = rd_model_kv_read(m, keep[b], bytes, err);
+        for (int h = 0; !status && h < heads; h++)
+            memcpy(out + ((size_t)h * rows + first) * dim,
+                   bytes + ((size_t)(layer * 2 + values) * (size_t)heads + (size_t)h) * piece,
+                   len * dim * sizeof *out);
     }
     free(bytes);
+    return status;
+}
+
+static void compare_cache(verdict *v, const fcase *c, rd_model *m, const int32_t *keep)
+{
+    const rd_model_config *config = &v->f->config;
+    rd_value list = rd_value_get(c->value, "cache_tensors");
+    int rows = c->ids.n, heads = config->num_key_value_heads, dim = config->head_dim;
+    size_t n = (size_t)heads * (size_t)rows * (size_t)dim;
+    float *all = rd_alloc_array(n, sizeof *all);
+
+    for (int i = 0; i < rd_value_count(list); i++) {
+        const char *tensor = rd_golden_text(rd_value_at(list, i));
+        const char *layer = tensor ? strrchr(tensor, '.') : NULL;
+        bool keys = tensor && strstr(tensor, ".cache_k."),
+             values = tensor && strstr(tensor, ".cache_v.");
+        int l = layer ? atoi(layer + 1) : -1;
+        rd_error err;
+
+        if (l < 0 || l >= config->num_hidden_layers || keys == values) {
+            differ(v, "%s is no tensor of a cache", tensor ? tensor : "one");
+        } else if (read_cache(m, c, config, keep, l, values, all, &err)) {
+            differ(v, "%s", err.text);
+        } else {
+            rd_golden_keep(v->f, c->keep, tensor, RD_F32, heads, rows, dim, all);
+            compare(v, tensor, all, n, of_hidden);
+        }
+    }
     free(all);
-    return ok;
 }
 
 /* ---- passes ---- */
@@ -292,15 +305,18 @@ static bool run_plain(rd_golden_folder *f, const fcase *c)
     bool ran =
         rd_golden_model(f, block, rows, &m, &err) == RD_OK && rd_forward(m, &pass, &err) == RD_OK;
 
+    verdict v = { .f = f, .name = c->name };
+
     if (!ran) {
-        rd_golden_fail(f, c->name, "%s", err.text);
+        differ(&v, "%s", err.text);
     } else {
         size_t n = (size_t)rows * (size_t)f->config.vocab_size;
 
         rd_golden_keep(f, c->keep, c->logits, RD_F32, 0, rows, f->config.vocab_size, d.taps.logits);
-        if (agree(f, c->name, c->logits, d.taps.logits, n, of_logits) && agree_details(f, c, &d) &&
-            agree_cache(f, c, m, block, keep))
-            rd_golden_pass(f, c->name);
+        compare(&v, c->logits, d.taps.logits, n, of_logits);
+        compare_details(&v, c, &d);
+        compare_cache(&v, c, m, keep);
+        if (!v.failed) rd_golden_pass(f, c->name);
     }
     rd_model_close(m);
     details_free(&d);
@@ -356,13 +372,14 @@ static bool run_cached(rd_golden_folder *f, const fcase *c)
     int rows = c->ids.n, tile = 0;
     rd_model *m = NULL;
     rd_error err = { 0 };
+    verdict v = { .f = f, .name = name };
     bool ran = false;
 
     snprintf(name, sizeof name, "%s.cached", c->name);
     if (rd_value_ids(rd_value_get(cached, "forward_ends"), &ends))
         tile = tile_of(&ends, c->block, rows);
     if (tile == 0 || !tensor) {
-        rd_golden_fail(f, name, "forward_ends do not ascend to %d, or logits are not named", rows);
+        differ(&v, "forward_ends do not ascend to %d, or logits are not named", rows);
         rd_ids_clear(&ends);
         return false;
     }
@@ -375,11 +392,11 @@ static bool run_cached(rd_golden_folder *f, const fcase *c)
     for (int i = 0, start = 0; ran && i < ends.n; start = ends.id[i++])
         ran = run_piece(f, c, m, places, start, ends.id[i], logits, &err) == RD_OK;
     if (!ran) {
-        rd_golden_fail(f, name, "%s", err.text);
+        differ(&v, "%s", err.text);
     } else {
         rd_golden_keep(f, c->keep, tensor, RD_F32, 0, rows, f->config.vocab_size, logits);
-        if (agree(f, name, tensor, logits, (size_t)rows * vocab, of_logits))
-            rd_golden_pass(f, name);
+        compare(&v, tensor, logits, (size_t)rows * vocab, of_logits);
+        if (!v.failed) rd_golden_pass(f, name);
     }
     free(logits);
     free(places);

@@ -459,13 +459,15 @@ static void replay_case(rd_golden_folder *f, const trace *t, rd_buf *out)
 
 /* ---- reading a case ---- */
 
-/* A whole number of the settings, or of the case itself; `absent` where neither has it. */
+static int64_t whole(rd_value v, int64_t absent)
+{
+    return rd_value_is_null(v) ? absent : rd_value_int(v, INT64_MIN);
+}
+
+/* A whole number of the settings. */
 static int64_t setting(const trace *t, const char *key, int64_t absent)
 {
-    rd_value v = rd_value_get(t->params, key);
-
-    if (rd_value_is_null(v)) v = rd_value_get(t->value, key);
-    return rd_value_is_null(v) ? absent : rd_value_int(v, INT64_MIN);
+    return whole(rd_value_get(t->params, key), absent);
 }
 
 static int clamped(int64_t n, int least, int most)
@@ -507,7 +509,9 @@ static rd_policy policy_of(const rd_golden_folder *f, const trace *t, rd_policy_
 
 static bool read_trace(const rd_golden_folder *f, rd_value special, rd_policy_kind kind, trace *t)
 {
-    int64_t block = setting(t, "block_length", 32), gen = setting(t, "gen_length", 2048);
+    /* 2.2 writes these two beside the settings. */
+    int64_t block = setting(t, "block_length", whole(rd_value_get(t->value, "block_length"), 32));
+    int64_t gen = setting(t, "gen_length", whole(rd_value_get(t->value, "gen_length"), 2048));
     int64_t mask = setting(t, "mask_id",
                            rd_value_int(rd_value_get(special, "mask_id"), f->config.mask_token_id));
     int64_t eos = setting(t, "eos_id", rd_value_int(rd_value_get(special, "eos_id"), -1));
