@@ -24,16 +24,15 @@ typedef enum rd_policy_kind {
 typedef struct rd_policy {
     rd_policy_kind kind;
     rd_edit_ids ids;
-    float threshold; /* mask to token: strictly above */
-    float
-        edit_threshold; /* token to token: strictly above; 0: any other token; diffusers: 0 is off */
-    int steps;          /* 2.0, 2.2, diffusers: steps of the quota */
-    int num_to_transfer; /* 2.1: at least so many masks a pass */
-    int max_post_steps;  /* passes after the last mask is gone */
-    int max_passes;      /* of one block; a hard cap, 0: 1000; 2.2 resolves the block in the last */
-    bool
-        reference_quirks; /* what the public code does where we would not: the mask id may be chosen,
-                              no stop at a repeated state, 2.2's way out of a cycle */
+    float threshold;      /* mask to token: strictly above */
+    float edit_threshold; /* token to token: strictly above; 0: any other; diffusers: 0 is off */
+    int steps;            /* 2.0, 2.2, diffusers: steps of the quota */
+    int num_to_transfer;  /* 2.1: at least so many masks a pass */
+    int max_post_steps;   /* passes after the last mask is gone */
+    int max_passes;       /* of one block; 0: 1000; 2.2 resolves the block in the last */
+    /* What the public code does where we would not: the mask id may be chosen, a repeated state is no
+     * end, 2.2's way out of a cycle. */
+    bool reference_quirks;
 } rd_policy;
 
 /* The recommended settings of the LLaDA2.1 card (Speed 0.5/0.0, Quality 0.7/0.5) as the ends 0 and 1 of
