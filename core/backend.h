@@ -44,6 +44,15 @@ typedef struct rd_device_info {
     size_t bytes; /* held by this device now */
 } rd_device_info;
 
+/* What the hardware does at best, multiplications and additions counted apart. */
+typedef struct rd_ceilings {
+    double read_bytes_s; /* of memory too large for any cache */
+    double cache_bytes;  /* of the last cache: what fits is not held against memory; 0: unknown */
+    double int8_op_s;    /* int8 products summed in int32 */
+    double
+        bf16_flop_s; /* bf16 products summed in float32; float32 ones where it has none of those */
+} rd_ceilings;
+
 /* A matrix as it stands in a file: rows x cols row-major, any alignment. `scale` (one float a row)
  * comes with I8. A vector is one row. */
 typedef struct rd_matrix {
@@ -62,6 +71,14 @@ typedef struct rd_view {
 typedef struct rd_kv_shape {
     int layers, kv_heads, head_dim, block_size, blocks;
 } rd_kv_shape;
+
+/* Alternatives in one pass: rows from `first` on, a multiple of the block size, are groups of `size` rows,
+ * the block size; each sees the past, the rows before `first` and itself, of which its first counts[i] rows
+ * count (the others are seen by nobody and have no say in routing). counts NULL: there are none. */
+typedef struct rd_branches {
+    int first, size;
+    const int *counts; /* [ceil((rows - first) / size)], host */
+} rd_branches;
 
 /* One attention layer over `rows` new tokens behind `past` finished blocks.
  * qkv: [rows, (heads + 2 kv_heads) * head_dim], out: [rows, heads * head_dim].
@@ -82,6 +99,7 @@ typedef struct rd_attention {
     rd_kv *kv;
     const rd_weight *q_norm, *k_norm;
     int visible; /* rows from here on are seen by nobody; 0: all are seen */
+    rd_branches branches;
 } rd_attention;
 
 typedef struct rd_mlp {
@@ -100,6 +118,7 @@ typedef struct rd_moe {
     rd_mlp shared;
     int n_experts, top_k, n_group, topk_group, capacity, window;
     float scaling;
+    rd_branches branches; /* of block routing: only rows that count take part */
     /* Taps for conformance, host memory or NULL: [rows, experts], [rows, top_k] twice. */
     float *logits_out;
     int32_t *chosen_out;
@@ -176,6 +195,10 @@ typedef struct rd_backend {
      * multiply in bf16 with float32 sums. op is a transpose where the flag is set. */
     rd_status (*gemm)(rd_device *d, bool ta, bool tb, int m, int n, int k, const float *a, int lda,
                       const float *b, int ldb, float beta, float *c, int ldc, rd_error *err);
+
+    /* Measure the ceilings now, with `threads` threads and the best instructions there are, whatever
+     * `isa` says; takes about a second and hundreds of MB. NULL: cannot be told. */
+    rd_status (*ceilings)(const rd_device_options *o, rd_ceilings *out, rd_error *err);
 } rd_backend;
 
 /* The one symbol that a plugin exports. */

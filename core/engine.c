@@ -2,7 +2,10 @@
 #include "core/engine.h"
 
 #include "core/base/memory.h"
+#include "core/decode/draft.h"
+#include "core/decode/chat_prompt.h"
 #include "core/decode/hole.h"
+#include "core/decode/overlap.h"
 #include "core/decode/prompt.h"
 #include "core/format/chat.h"
 #include "core/format/file.h"
@@ -15,6 +18,10 @@
 #include <unistd.h>
 
 enum { KV_BLOCKS = 96, MAX_TOKENS = 256, CONTEXT_MOST = 2048 };
+
+/* How sure sums of logarithms are, fitted on held-out holes with the built-in model. */
+static const rd_calibration own_chance = { .sure = 1.0f }, draft_chance = { .sure = 1.0f },
+                            copy_chance = { .base = -3.0f, .alike = 0.5f };
 
 struct rd_engine {
     rd_model *model;
@@ -36,6 +43,8 @@ struct rd_run {
     rd_decoder *decoder;
     int prompt_n;
     rd_edit_ids edit_ids;
+    rd_buf suffix; /* its beginning, where the hole may run into it */
+    char before;   /* the byte before the hole */
     rd_buf text;
     rd_mark *marks;
     int marks_cap;
@@ -88,6 +97,13 @@ static void collect_banned(rd_engine *e)
     }
 }
 
+static bool is_stop(const rd_engine *e, int32_t id)
+{
+    for (int i = 0; i < e->n_stop; i++)
+        if (e->stop[i] == id) return true;
+    return false;
+}
+
 static void collect_ids(rd_engine *e, const rd_model_config *c)
 {
     e->layout = rd_layout_find(e->tokenizer, &e->ids) && c->infill_layout;
@@ -102,7 +118,7 @@ rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *
 {
     rd_engine *e = rd_alloc0(sizeof *e);
     rd_model_options m = { .device = { .threads = o->threads, .isa = o->isa, .precision = RD_FAST },
-                           .max_rows = 256,
+                           .max_rows = 384,
                            .kv_blocks = KV_BLOCKS };
     char dir[4096];
     rd_device_info info;
@@ -126,6 +142,9 @@ rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *
         goto fail;
     }
     if (!e->layout && rd_chat_detect(dir, &e->chat, err)) goto fail;
+    int32_t turn_end = e->chat ? rd_tokenizer_id(e->tokenizer, "<|role_end|>") : -1;
+
+    if (turn_end >= 0 && !is_stop(e, turn_end)) e->stop[e->n_stop++] = turn_end;
     collect_banned(e);
     e->pool = rd_kv_pool_new(rd_model_kv_blocks(e->model), rd_model_block_size(e->model));
     rd_model_describe(e->model, &info);
@@ -148,6 +167,11 @@ void rd_engine_close(rd_engine *e)
     free(e);
 }
 
+bool rd_engine_follows_instructions(const rd_engine *e)
+{
+    return e->chat != RD_CHAT_NONE;
+}
+
 const char *rd_engine_describe(rd_engine *e)
 {
     return e->about;
@@ -155,7 +179,23 @@ const char *rd_engine_describe(rd_engine *e)
 
 /* ---- runs ---- */
 
-/* A checkpoint without our tags: the end of the suffix' beginning and of the prefix as plain text, filled
+static rd_status chat_prompt(rd_engine *e, const rd_request *rq, rd_prompt *p, rd_error *err)
+{
+    rd_layout layout = rd_chat_layout(rd_model_block_size(e->model));
+    rd_chat_parts parts = { .name = rq->language,
+                            .instruction = rq->instruction,
+                            .instruction_bytes = rq->instruction_bytes,
+                            .prefix = rq->prefix,
+                            .prefix_bytes = rq->prefix_bytes,
+                            .suffix = rq->suffix,
+                            .suffix_bytes = rq->suffix_bytes,
+                            .draft = rq->task == RD_REWRITE ? rq->draft : NULL,
+                            .draft_bytes = rq->draft_bytes };
+
+    return rd_chat_prompt_make(e->tokenizer, e->chat, &layout, &parts, p, err);
+}
+
+/* A checkpoint with neither our tags nor a chat template: the end of the suffix' beginning and of the prefix as plain text, filled
  * up to a block boundary from the left, so that the hole begins a fresh block. */
 static rd_status plain_prompt(rd_engine *e, const rd_request *rq, rd_prompt *p, rd_error *err)
 {
@@ -183,13 +223,44 @@ static rd_status plain_prompt(rd_engine *e, const rd_request *rq, rd_prompt *p, 
     return RD_OK;
 }
 
+/* What an answer may not hold: the banned ids, but for those that end it. The caller frees it. */
+static int32_t *banned_in_answers(const rd_engine *e, int *n)
+{
+    int32_t *out = rd_alloc_array((size_t)e->n_banned + 1, sizeof *out);
+
+    *n = 0;
+    for (int i = 0; i < e->n_banned; i++)
+        if (!is_stop(e, e->banned[i])) out[(*n)++] = e->banned[i];
+    return out;
+}
+
+/* Texts of the file itself, as tokens. */
+static rd_status find_drafts(rd_run *r, const rd_request *rq, rd_ids *ids, rd_hole_draft *out,
+                             int *n, rd_error *err)
+{
+    rd_draft found[RD_DRAFTS_MOST];
+    int count = rd_drafts_find(rq->prefix, rq->prefix_bytes, rq->suffix, rq->suffix_bytes, found,
+                               RD_DRAFTS_MOST);
+    rd_status status = RD_OK;
+
+    for (int i = 0; i < count && !status; i++) {
+        status = rd_tokenizer_encode(r->e->tokenizer, found[i].text.data, found[i].text.len,
+                                     RD_TEXT_PLAIN, &ids[i], err);
+        if (status) break;
+        out[(*n)++] = (rd_hole_draft){ ids[i].id, ids[i].n, found[i].alike };
+    }
+    rd_drafts_clear(found, count);
+    return status;
+}
+
 static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
 {
     rd_engine *e = r->e;
     rd_layout layout = rd_layout_default();
     rd_prompt p = { 0 };
-    rd_ids seed = { 0 };
-    int most = rq->max_tokens > 0 ? rq->max_tokens : MAX_TOKENS;
+    rd_ids seed = { 0 }, draft_ids[RD_DRAFTS_MOST] = { 0 };
+    rd_hole_draft drafts[RD_DRAFTS_MOST];
+    int most = rq->max_tokens > 0 ? rq->max_tokens : MAX_TOKENS, n_drafts = 0;
     rd_status status;
 
     if (rq->hole_tokens > most) most = rq->hole_tokens;
@@ -197,20 +268,29 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
     status = e->layout ? rd_prompt_make(e->tokenizer, &layout, &e->ids,
                                         rd_language_of(rq->language), rq->prefix, rq->prefix_bytes,
                                         rq->suffix, rq->suffix_bytes, layout.block, &p, err)
+             : e->chat ? chat_prompt(e, rq, &p, err)
                        : plain_prompt(e, rq, &p, err);
     if (!status && rq->task == RD_REWRITE)
         status = rd_tokenizer_encode(e->tokenizer, rq->draft, rq->draft_bytes, RD_TEXT_PLAIN, &seed,
                                      err);
+    else if (!status && !rq->no_draft)
+        status = find_drafts(r, rq, draft_ids, drafts, &n_drafts, err);
     if (rq->task == RD_REWRITE && seed.n + 64 > most) most = seed.n + 64;
     /* What was asked for at most is cut to what fits; a known length or a draft that does not is refused. */
     int fits = (rd_model_kv_blocks(e->model) - 3) * layout.block - p.context.n;
 
     if (most > fits && rq->hole_tokens <= fits && seed.n <= fits) most = fits;
+    /* A chat checkpoint that cannot delete may end its turn, and so the hole. */
+    bool stops = e->chat && r->edit_ids.del < 0 && rq->hole_tokens == 0 && rq->task == RD_INFILL;
+    int n_banned = e->n_banned;
+    int32_t *banned = stops ? banned_in_answers(e, &n_banned) : NULL;
     rd_hole_options o = { .model = e->model,
                           .pool = e->pool,
                           .ids = r->edit_ids,
-                          .banned = e->banned,
-                          .n_banned = e->n_banned,
+                          .banned = banned ? banned : e->banned,
+                          .n_banned = n_banned,
+                          .stop = e->stop,
+                          .n_stop = stops ? e->n_stop : 0,
                           .limit = rd_tokenizer_size(e->tokenizer),
                           .threshold = 0.6f + 0.3f * rq->quality,
                           .length_threshold = 0.5f,
@@ -218,13 +298,21 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
                           .edit_threshold = 0.9f + 0.05f * rq->quality,
                           .tokens_most = most,
                           .tokens = rq->hole_tokens,
+                          .drafts = drafts,
+                          .n_drafts = n_drafts,
+                          .take_draft = 0.4f + 0.2f * rq->quality,
+                          .own = own_chance,
+                          .drafted = draft_chance,
+                          .copied = copy_chance,
                           .cancel = rq->cancel };
 
     if (!status)
         status = rd_hole_open(&o, p.context.id, p.context.n, seed.id, seed.n, p.anchor.id,
                               p.anchor.n, &r->hole, err);
+    free(banned);
     rd_prompt_clear(&p);
     rd_ids_clear(&seed);
+    for (int i = 0; i < RD_DRAFTS_MOST; i++) rd_ids_clear(&draft_ids[i]);
     return status;
 }
 
@@ -244,12 +332,13 @@ static rd_status open_decoder(rd_run *r, const rd_request *rq, rd_error *err)
     status = e->chat ? rd_chat_encode(e->tokenizer, e->chat, &message, 1, &prompt, err)
                      : rd_tokenizer_encode(e->tokenizer, rq->prefix, rq->prefix_bytes,
                                            RD_TEXT_PLAIN, &prompt, err);
-    int skip = prompt.n > room ? prompt.n - room : 0;
+    int skip = prompt.n > room ? prompt.n - room : 0, n_banned;
+    int32_t *banned = banned_in_answers(e, &n_banned);
     rd_decoder_options o = { .model = e->model,
                              .pool = e->pool,
                              .policy = rd_policy_dial(RD_POLICY_21, rq->quality),
-                             .banned = e->banned,
-                             .n_banned = e->n_banned,
+                             .banned = banned,
+                             .n_banned = n_banned,
                              .limit = rd_tokenizer_size(e->tokenizer),
                              .stop = e->stop,
                              .n_stop = e->n_stop,
@@ -259,6 +348,7 @@ static rd_status open_decoder(rd_run *r, const rd_request *rq, rd_error *err)
     r->prompt_n = prompt.n - skip;
     if (!status)
         status = rd_decoder_open(&o, prompt.id + skip, prompt.n - skip, most, &r->decoder, err);
+    free(banned);
     rd_ids_clear(&prompt);
     return status;
 }
@@ -278,6 +368,11 @@ rd_status rd_run_open(rd_engine *e, const rd_request *rq, rd_run **out, rd_error
                          (double)rq->quality, rq->max_tokens, rq->hole_tokens);
     else
         status = rq->task == RD_GENERATE ? open_decoder(r, rq, err) : open_hole(r, rq, err);
+    if (!status && rq->task == RD_INFILL && !e->layout) {
+        rd_buf_append(&r->suffix, rq->suffix,
+                      rq->suffix_bytes < RD_OVERLAP_MOST ? rq->suffix_bytes : RD_OVERLAP_MOST);
+        r->before = rq->prefix_bytes > 0 ? rq->prefix[rq->prefix_bytes - 1] : 0;
+    }
     if (status) {
         rd_run_close(r);
         return status;
@@ -291,6 +386,7 @@ void rd_run_close(rd_run *r)
     if (!r) return;
     rd_hole_close(r->hole);
     rd_decoder_close(r->decoder);
+    rd_buf_clear(&r->suffix);
     rd_buf_clear(&r->text);
     free(r->marks);
     free(r);
@@ -316,20 +412,39 @@ static void show_hole(rd_run *r)
     static const int states[] = { RD_MARK_MASK, RD_MARK_DRAFT, RD_MARK_EDITED, RD_MARK_SETTLED };
     int n;
     const rd_slot *s = rd_hole_slots(r->hole, &n);
-    double sure = 0.0;
 
     for (int i = 0; i < n; i++) {
+        if (s[i].spare) continue;
         add_mark(r, s[i].token, states[s[i].state], s[i].prob);
-        if (s[i].state == RD_SLOT_MASK) continue;
-        r->last.tokens++;
-        sure += log((double)(s[i].prob > 1e-6f ? s[i].prob : 1e-6f));
+        r->last.tokens += s[i].state != RD_SLOT_MASK;
     }
-    r->last.confidence = (float)exp(sure);
+    r->last.confidence = rd_hole_confidence(r->hole);
     r->last.forwards = rd_hole_forwards(r->hole);
     r->last.prefill_tokens = rd_hole_prefilled(r->hole);
     r->last.reason = rd_hole_full(r->hole) ? RD_REASON_LIMIT
                      : n == 0              ? RD_REASON_EMPTY
                                            : RD_REASON_DONE;
+}
+
+/* A finished hole that runs into the suffix ends where the suffix begins. */
+static void trim_hole(rd_run *r)
+{
+    size_t more = rd_overlap(r->before, r->text.data, r->text.len, r->suffix.data, r->suffix.len);
+
+    if (more == 0) return;
+    r->text.len -= more;
+    r->text.data[r->text.len] = 0;
+    while (more > 0) {
+        rd_mark *m = &r->marks[r->last.n_marks - 1];
+        size_t off = more < m->bytes ? more : m->bytes;
+
+        m->bytes -= off;
+        more -= off;
+        if (m->bytes > 0) continue;
+        r->last.n_marks--;
+        r->last.tokens--;
+    }
+    r->last.reason = r->last.tokens == 0 ? RD_REASON_EMPTY : RD_REASON_DONE;
 }
 
 static void show_decoder(rd_run *r, const rd_decoder_step *s)
@@ -342,12 +457,10 @@ static void show_decoder(rd_run *r, const rd_decoder_step *s)
     for (int i = 0; i < out.n; i++) {
         bool mask = out.id[i] == r->edit_ids.mask, open = !s->done && r->prompt_n + i >= start;
 
-        for (int k = 0; k < r->e->n_stop; k++)
-            if (out.id[i] == r->e->stop[k]) goto end;
+        if (is_stop(r->e, out.id[i])) break;
         add_mark(r, out.id[i], mask ? RD_MARK_MASK : open ? RD_MARK_DRAFT : RD_MARK_SETTLED, 1.0f);
         r->last.tokens += !mask;
     }
-end:
     for (int i = 0; i < s->block->size; i++)
         if (!s->block->pinned[i]) sure += log((double)s->block->prob[i] + 1e-6);
     r->last.confidence = (float)exp(sure);
@@ -374,6 +487,7 @@ rd_status rd_run_step(rd_run *r, rd_step *out, rd_error *err)
         else
             show_decoder(r, &s);
         r->last.done = r->hole ? done : s.done;
+        if (r->hole && done && r->suffix.len > 0) trim_hole(r);
         r->last.text = r->text.data ? r->text.data : "";
         r->last.bytes = r->text.len;
         r->last.marks = r->marks;

@@ -39,9 +39,12 @@ typedef struct rd_request {
     const char *language;                /* "python", "c", a file name, or NULL */
     const char *prefix, *suffix, *draft; /* draft: what stands in the span now (RD_REWRITE) */
     size_t prefix_bytes, suffix_bytes, draft_bytes;
+    const char *instruction; /* NULL: none; see rd_engine_follows_instructions */
+    size_t instruction_bytes;
     int max_tokens;  /* 0: 256 */
     int hole_tokens; /* the hole's length where it is known; 0: not */
     float quality;   /* 0: speed; 1: quality */
+    bool no_draft;   /* the hole is filled by the model alone: no texts copied from around it */
     const rd_cancel *cancel;
 } rd_request;
 
@@ -75,6 +78,8 @@ RD_PUBLIC rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, 
 RD_PUBLIC void rd_engine_close(rd_engine *e);
 /* The built-in model's folder: beside the program, else where it was installed or built. */
 RD_PUBLIC rd_status rd_engine_builtin(char *out, size_t n, rd_error *err);
+/* Whether a request's instruction reaches the model: chat checkpoints have a place for it, others ignore it. */
+RD_PUBLIC bool rd_engine_follows_instructions(const rd_engine *e);
 RD_PUBLIC rd_status rd_run_open(rd_engine *e, const rd_request *rq, rd_run **out, rd_error *err);
 /* One forward pass. After `done` it returns the same step again. */
 RD_PUBLIC rd_status rd_run_step(rd_run *r, rd_step *out, rd_error *err);

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #define CHUNK_BYTES ((size_t)16 * 1024)
 
@@ -59,6 +61,43 @@ void *rd_try_alloc(size_t bytes)
 
     if (posix_memalign(&p, 64, bytes ? bytes : 64)) return NULL;
     return p;
+}
+
+/* The number behind `key` in a file of the system, or the file's first where key is ""; SIZE_MAX: none. */
+static size_t system_number(const char *path, const char *key)
+{
+    char line[128];
+    unsigned long long x;
+    size_t n = strlen(key), found = SIZE_MAX;
+    FILE *f = fopen(path, "re");
+
+    while (f && found == SIZE_MAX && fgets(line, sizeof line, f))
+        if (!strncmp(line, key, n) && sscanf(line + n, "%llu", &x) == 1) found = (size_t)x;
+    if (f) fclose(f);
+    return found;
+}
+
+static size_t lesser(size_t a, size_t limit, size_t used)
+{
+    if (limit == SIZE_MAX || used == SIZE_MAX) return a;
+    limit = limit > used ? limit - used : 0;
+    return a < limit ? a : limit;
+}
+
+size_t rd_memory_free(void)
+{
+    size_t kb = system_number("/proc/meminfo", "MemAvailable:"), pages;
+    size_t left = kb < SIZE_MAX / 1024 ? kb * 1024 : SIZE_MAX;
+    struct rlimit space;
+
+    left = lesser(left, system_number("/sys/fs/cgroup/memory.max", ""),
+                  system_number("/sys/fs/cgroup/memory.current", ""));
+    left = lesser(left, system_number("/sys/fs/cgroup/memory/memory.limit_in_bytes", ""),
+                  system_number("/sys/fs/cgroup/memory/memory.usage_in_bytes", ""));
+    pages = system_number("/proc/self/statm", "");
+    if (!getrlimit(RLIMIT_AS, &space) && space.rlim_cur != RLIM_INFINITY && pages != SIZE_MAX)
+        left = lesser(left, (size_t)space.rlim_cur, pages * (size_t)sysconf(_SC_PAGESIZE));
+    return left;
 }
 
 bool rd_mul(size_t a, size_t b, size_t *out)

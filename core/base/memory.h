@@ -24,6 +24,10 @@ char *rd_copy_text(const char *text, size_t n);
 /* Large, 64-byte aligned, not zeroed; NULL when there is no memory. Free with free(). */
 void *rd_try_alloc(size_t bytes);
 
+/* Bytes that may still be taken: what the machine has available, a control group's or the process' limit
+ * where that is less. SIZE_MAX where nothing is known. */
+size_t rd_memory_free(void);
+
 /* Checked arithmetic: false on overflow, and then *out is untouched. */
 bool rd_mul(size_t a, size_t b, size_t *out);
 bool rd_add(size_t a, size_t b, size_t *out);

@@ -71,6 +71,13 @@ typedef struct rd_sequence {
  * or computed in passes of many blocks. */
 rd_status rd_sequence_extend(rd_sequence *s, const int32_t *tokens, int n, const rd_cancel *cancel,
                              rd_error *err);
+/* The same, but the last blocks that must be computed, up to `rows` tokens of them (a multiple of the block), are
+ * left to a pass that does more: *left tokens, for rd_sequence_pass. */
+rd_status rd_sequence_extend_most(rd_sequence *s, const int32_t *tokens, int n, int rows, int *left,
+                                  const rd_cancel *cancel, rd_error *err);
+/* Run `pass`, whose first n rows (a multiple of the block) are the tokens of the next blocks: they are kept and
+ * accepted. past and keep are set here. */
+rd_status rd_sequence_pass(rd_sequence *s, int n, rd_pass *pass, rd_error *err);
 /* A place for the block that would come next, to be handed to rd_sequence_accept or dropped. */
 rd_status rd_sequence_offer(rd_sequence *s, const int32_t *tokens, rd_kv_block **out,
                             rd_error *err);

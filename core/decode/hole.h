@@ -5,9 +5,14 @@
  * of it comes in. A filled slot that the model doubts goes back to mask. A canvas that leaves fewer than
  * RD_ANCHOR_LEAST slots for the anchor fills its block alone; when that settles it is committed and the
  * hole goes on in the next block, as the model was trained. The anchor is never written. The same
- * run, seeded with tokens, rewrites a span.
+ * run, seeded with tokens, rewrites a span: a token is kept, changed, deleted, or gets a mask before it, and a
+ * spare mask behind the last stands for what may be missing there.
  *
- * Models without delete and split ids get a length by probing (CAL, arXiv 2602.00476) and keep it.
+ * The first pass computes the prompt's last blocks and looks at several canvases at once, as branches: drafts
+ * (what the file itself would put there), each scored by the probability that the model keeps it whole;
+ * and, for models without delete and split ids, several lengths (CAL, arXiv 2602.00476), of which
+ * one is kept. At the end the likelier of the model's own text and the best draft stands.
+ *
  * One thread.
  */
 #ifndef RD_DECODE_HOLE_H
@@ -15,7 +20,21 @@
 
 #include "core/decode/decoder.h"
 
-enum { RD_ANCHOR_LEAST = 8 };
+enum { RD_ANCHOR_LEAST = 8, RD_HOLE_DRAFTS_MOST = 5, RD_HOLE_BLOCK_MOST = 64 };
+
+/* A text that may belong into the hole. One that fits a block with its anchor is scored by the model;
+ * a longer one stands by `alike` alone. */
+typedef struct rd_hole_draft {
+    const int32_t *id;
+    int n;
+    float alike; /* what its surroundings say (draft.h) */
+} rd_hole_draft;
+
+/* The probability that a text is right as a whole: 1 / (1 + exp(-(base + sure * s + tokens * n + alike * a)))
+ * with s the sum of the logarithms of its tokens' probabilities. Fitted on held-out holes. */
+typedef struct rd_calibration {
+    float base, sure, tokens, alike;
+} rd_calibration;
 
 typedef struct rd_hole_options {
     rd_model *model;
@@ -24,12 +43,21 @@ typedef struct rd_hole_options {
     const int32_t *banned; /* sorted; what must never be written, mask, delete and split apart */
     int n_banned;
     int32_t limit;
+    const int32_t *
+        stop; /* ids that end the hole, for models that cannot delete; not among `banned`; borrowed */
+    int n_stop;
     float threshold;        /* fill a mask above */
     float length_threshold; /* delete or split a mask above */
     float doubt;            /* a filled slot whose probability falls below goes back to mask */
     float edit_threshold;   /* rewriting: another token above replaces a seeded one */
     int tokens_most;
-    int tokens; /* the hole's length where it is known; 0: not */
+    int tokens;                  /* the hole's length where it is known; 0: not */
+    const rd_hole_draft *drafts; /* copied */
+    int n_drafts;
+    float
+        take_draft; /* a draft that is right with more than this probability ends the run at once */
+    rd_calibration own, drafted,
+        copied; /* the model's own text; a scored draft; one too long to score */
     const rd_cancel *cancel;
 } rd_hole_options;
 
@@ -55,14 +83,17 @@ typedef struct rd_slot {
     float prob;
     int tries; /* how often it went back to mask */
     bool seeded;
+    bool spare;  /* a mask that goes away unless the model is sure of it */
+    int32_t was; /* of a seeded slot that is split: what stands behind the new mask */
 } rd_slot;
 
 /* One pass and its decision. *done: nothing is left to do. */
 rd_status rd_hole_step(rd_hole_run *h, bool *done, rd_error *err);
 /* The hole as it stands: settled blocks first, then the open slots; borrowed until the next step. */
 const rd_slot *rd_hole_slots(rd_hole_run *h, int *n);
-bool rd_hole_full(const rd_hole_run *h);    /* it ended because tokens_most was reached */
-int rd_hole_forwards(const rd_hole_run *h); /* over the open block; prefill is not counted */
+float rd_hole_confidence(const rd_hole_run *h); /* that it is right as a whole, as it stands */
+bool rd_hole_full(const rd_hole_run *h);        /* it ended because tokens_most was reached */
+int rd_hole_forwards(const rd_hole_run *h);     /* over the open block; prefill is not counted */
 int rd_hole_prefilled(const rd_hole_run *h);
 
 #endif

@@ -92,31 +92,49 @@ static size_t at_most(const char *text, size_t n, size_t most)
     return most;
 }
 
+rd_status rd_prompt_parts_make(const rd_tokenizer *t, const char *prefix, size_t prefix_bytes,
+                               const char *suffix, size_t suffix_bytes, rd_prompt_parts *out,
+                               rd_error *err)
+{
+    size_t cut = prefix_cut(prefix, prefix_bytes);
+    const char *line = suffix_bytes ? memchr(suffix, '\n', suffix_bytes) : NULL;
+    size_t quote_at = line ? (size_t)(line - suffix) : suffix_bytes;
+    rd_prompt_parts p = { 0 };
+
+    if (quote_at > 0 && line && suffix[quote_at - 1] == '\r') quote_at--;
+    if (rd_tokenizer_encode(t, prefix + cut, prefix_bytes - cut, RD_TEXT_PLAIN, &p.prefix, err) ||
+        rd_tokenizer_encode(t, suffix + quote_at,
+                            at_most(suffix + quote_at, suffix_bytes - quote_at, QUOTE_BYTES),
+                            RD_TEXT_PLAIN, &p.quote, err) ||
+        rd_tokenizer_encode(t, suffix, at_most(suffix, suffix_bytes, ANCHOR_BYTES), RD_TEXT_PLAIN,
+                            &p.anchor, err)) {
+        rd_prompt_parts_clear(&p);
+        return err->status;
+    }
+    *out = p;
+    return RD_OK;
+}
+
+void rd_prompt_parts_clear(rd_prompt_parts *p)
+{
+    rd_ids_clear(&p->prefix);
+    rd_ids_clear(&p->quote);
+    rd_ids_clear(&p->anchor);
+}
+
 rd_status rd_prompt_make(const rd_tokenizer *t, const rd_layout *l, const rd_layout_ids *ids,
                          enum rd_language language, const char *prefix, size_t prefix_bytes,
                          const char *suffix, size_t suffix_bytes, int anchor_most, rd_prompt *out,
                          rd_error *err)
 {
-    size_t cut = prefix_cut(prefix, prefix_bytes);
-    const char *line = suffix_bytes ? memchr(suffix, '\n', suffix_bytes) : NULL;
-    size_t quote_at = line ? (size_t)(line - suffix) : suffix_bytes;
-    rd_ids before = { 0 }, quote = { 0 };
+    rd_prompt_parts p = { 0 };
 
-    if (quote_at > 0 && line && suffix[quote_at - 1] == '\r') quote_at--;
-    if (rd_tokenizer_encode(t, prefix + cut, prefix_bytes - cut, RD_TEXT_PLAIN, &before, err) ||
-        rd_tokenizer_encode(t, suffix + quote_at,
-                            at_most(suffix + quote_at, suffix_bytes - quote_at, QUOTE_BYTES),
-                            RD_TEXT_PLAIN, &quote, err) ||
-        rd_tokenizer_encode(t, suffix, at_most(suffix, suffix_bytes, ANCHOR_BYTES), RD_TEXT_PLAIN,
-                            &out->anchor, err)) {
-        rd_ids_clear(&before);
-        rd_ids_clear(&quote);
+    if (rd_prompt_parts_make(t, prefix, prefix_bytes, suffix, suffix_bytes, &p, err))
         return err->status;
-    }
-    if (out->anchor.n > anchor_most) out->anchor.n = anchor_most;
-    rd_layout_context(&out->context, l, ids, language, before.id, before.n, quote.id, quote.n);
-    rd_ids_clear(&before);
-    rd_ids_clear(&quote);
+    rd_layout_context(&out->context, l, ids, language, p.prefix.id, p.prefix.n, p.quote.id,
+                      p.quote.n);
+    rd_ids_append(&out->anchor, p.anchor.id, p.anchor.n < anchor_most ? p.anchor.n : anchor_most);
+    rd_prompt_parts_clear(&p);
     return RD_OK;
 }
 

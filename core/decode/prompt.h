@@ -48,7 +48,7 @@ typedef struct rd_layout {
 rd_layout rd_layout_default(void);
 
 /* The context up to and with the echo: appended to `out`, a multiple of the block. `prefix` are all
- * tokens before the hole from the text's start (or from a cut; see rd_prompt_open), `quote` those of the suffix
+ * tokens before the hole from the text's start (or from a cut; see rd_prompt_parts_make), `quote` those of the suffix
  * from the end of the cursor's line. */
 void rd_layout_context(rd_ids *out, const rd_layout *l, const rd_layout_ids *ids,
                        enum rd_language language, const int32_t *prefix, int prefix_n,
@@ -60,8 +60,21 @@ typedef struct rd_prompt {
     rd_ids anchor;  /* tokens right of the hole, at most `anchor_most` */
 } rd_prompt;
 
-/* Cut, encode and lay out. Of a long prefix only the end is encoded, from a line start found so that it moves
- * in jumps; of a long suffix only the beginning. `prefix` and `suffix` are any bytes. */
+/* The text on both sides of a cursor, cut and encoded but not laid out. */
+typedef struct rd_prompt_parts {
+    rd_ids prefix; /* from the text's start, or from a cut */
+    rd_ids quote;  /* the suffix from the newline that ends the cursor's line */
+    rd_ids anchor; /* the suffix from the cursor */
+} rd_prompt_parts;
+
+/* Of a long prefix only the end is encoded, from a line start found so that it moves in jumps; of a long
+ * suffix only the beginning. `prefix` and `suffix` are any bytes. */
+rd_status rd_prompt_parts_make(const rd_tokenizer *t, const char *prefix, size_t prefix_bytes,
+                               const char *suffix, size_t suffix_bytes, rd_prompt_parts *out,
+                               rd_error *err);
+void rd_prompt_parts_clear(rd_prompt_parts *p);
+
+/* Cut, encode and lay out. */
 rd_status rd_prompt_make(const rd_tokenizer *t, const rd_layout *l, const rd_layout_ids *ids,
                          enum rd_language language, const char *prefix, size_t prefix_bytes,
                          const char *suffix, size_t suffix_bytes, int anchor_most, rd_prompt *out,

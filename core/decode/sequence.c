@@ -50,31 +50,26 @@ static void match(rd_sequence *s, const int32_t *tokens, int n)
     free(found);
 }
 
-/* One pass over up to max_rows tokens whose keys and values are kept. */
-static rd_status compute(rd_sequence *s, const int32_t *tokens, int n, const rd_cancel *cancel,
-                         rd_error *err)
+rd_status rd_sequence_pass(rd_sequence *s, int n, rd_pass *pass, rd_error *err)
 {
-    int block = rd_model_block_size(s->model), blocks = n / block, from = s->n;
-    rd_kv_block **made = rd_alloc_array((size_t)blocks, sizeof *made);
-    int32_t *keep = rd_alloc_array((size_t)blocks, sizeof *keep);
+    int block = rd_model_block_size(s->model), blocks = n / block, from = s->n, got = 0;
+    int tiles = (pass->rows + block - 1) / block;
+    rd_kv_block **made = rd_alloc_array((size_t)blocks + 1, sizeof *made);
+    int32_t *keep = rd_alloc_array((size_t)tiles + 1, sizeof *keep);
     rd_status status = RD_OK;
-    int got = 0;
 
+    for (int i = blocks; i < tiles; i++) keep[i] = -1;
     for (; got < blocks && !status; got++) {
         const rd_kv_block *before = got > 0 ? made[got - 1] : from > 0 ? s->blocks[from - 1] : NULL;
 
-        status = rd_kv_take(s->pool, before, tokens + got * block, &made[got], err);
+        status = rd_kv_take(s->pool, before, pass->tokens + got * block, &made[got], err);
         if (status) break;
         keep[got] = made[got]->place;
     }
-    rd_pass pass = { .tokens = tokens,
-                     .rows = n,
-                     .past = s->places,
-                     .past_blocks = from,
-                     .keep = keep,
-                     .cancel = cancel };
-
-    if (!status) status = rd_forward(s->model, &pass, err);
+    pass->past = s->places;
+    pass->past_blocks = from;
+    pass->keep = blocks > 0 ? keep : NULL;
+    if (!status) status = rd_forward(s->model, pass, err);
     for (int i = 0; i < got; i++) {
         if (status)
             rd_kv_unref(s->pool, made[i]);
@@ -82,13 +77,14 @@ static rd_status compute(rd_sequence *s, const int32_t *tokens, int n, const rd_
             rd_sequence_accept(s, made[i]);
     }
     if (!status) s->prefilled += n;
+    pass->past = pass->keep = NULL;
     free(made);
     free(keep);
     return status;
 }
 
-rd_status rd_sequence_extend(rd_sequence *s, const int32_t *tokens, int n, const rd_cancel *cancel,
-                             rd_error *err)
+rd_status rd_sequence_extend_most(rd_sequence *s, const int32_t *tokens, int n, int rows, int *left,
+                                  const rd_cancel *cancel, rd_error *err)
 {
     int block = rd_model_block_size(s->model), chunk = rd_model_max_rows(s->model) / block * block;
     int whole = n / block * block, at = 0;
@@ -97,10 +93,21 @@ rd_status rd_sequence_extend(rd_sequence *s, const int32_t *tokens, int n, const
         match(s, tokens, whole);
         at = s->n * block;
     }
-    for (; at < whole; at += chunk) {
-        int rows = whole - at < chunk ? whole - at : chunk;
+    while (whole - at > rows) {
+        int most = whole - at < chunk ? whole - at : chunk;
+        rd_pass pass = { .tokens = tokens + at, .rows = most, .cancel = cancel };
 
-        if (compute(s, tokens + at, rows, cancel, err)) return err ? err->status : RD_INVALID;
+        if (rd_sequence_pass(s, most, &pass, err)) return err ? err->status : RD_INVALID;
+        at += most;
     }
+    *left = whole - at;
     return RD_OK;
+}
+
+rd_status rd_sequence_extend(rd_sequence *s, const int32_t *tokens, int n, const rd_cancel *cancel,
+                             rd_error *err)
+{
+    int left;
+
+    return rd_sequence_extend_most(s, tokens, n, 0, &left, cancel, err);
 }

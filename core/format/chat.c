@@ -87,11 +87,13 @@ static void put_role(writer *w, const char *role)
     put_tag(w, "</role>");
 }
 
+static const char *const roles_20[] = { "SYSTEM", "HUMAN", "ASSISTANT", "OBSERVATION" };
+static const char *const roles_22[] = { "system", "user", "assistant", "tool" };
+static const char thinking_off[] = "detailed thinking off";
+
 /* <role>SYSTEM</role>{text, newline}detailed thinking off<|role_end|><role>HUMAN</role>... */
 static void write_20(writer *w, const rd_chat_message *m, int n)
 {
-    static const char *const roles[] = { "SYSTEM", "HUMAN", "ASSISTANT", "OBSERVATION" };
-    static const char off[] = "detailed thinking off";
     bool system_first = n > 0 && m[0].role == RD_CHAT_SYSTEM;
     rd_buf text = { 0 };
 
@@ -100,11 +102,11 @@ static void write_20(writer *w, const rd_chat_message *m, int n)
         rd_buf_append(&text, m[0].text, m[0].bytes);
         rd_buf_text(&text, "\n");
     }
-    rd_buf_text(&text, off);
+    rd_buf_text(&text, thinking_off);
     put_text(w, text.data, text.len);
     put_tag(w, "<|role_end|>");
     for (int i = system_first; i < n; i++) {
-        put_role(w, roles[m[i].role]);
+        put_role(w, roles_20[m[i].role]);
         rd_buf_reset(&text);
         if (m[i].role == RD_CHAT_TOOL) rd_buf_text(&text, "\n<tool_response>\n");
         rd_buf_append(&text, m[i].text, m[i].bytes);
@@ -112,22 +114,20 @@ static void write_20(writer *w, const rd_chat_message *m, int n)
         put_text(w, text.data, text.len);
         put_tag(w, "<|role_end|>");
     }
-    put_role(w, "ASSISTANT");
+    put_role(w, roles_20[RD_CHAT_ASSISTANT]);
     rd_buf_clear(&text);
 }
 
 /* <role>user</role>...<|role_end|><|endoftext|>; unverified. */
 static void write_22(writer *w, const rd_chat_message *m, int n)
 {
-    static const char *const roles[] = { "system", "user", "assistant", "tool" };
-
     for (int i = 0; i < n; i++) {
-        put_role(w, roles[m[i].role]);
+        put_role(w, roles_22[m[i].role]);
         put_text(w, m[i].text, m[i].bytes);
         put_tag(w, "<|role_end|>");
         put_tag(w, "<|endoftext|>");
     }
-    put_role(w, "assistant");
+    put_role(w, roles_22[RD_CHAT_ASSISTANT]);
 }
 
 rd_status rd_chat_encode(const rd_tokenizer *t, rd_chat_kind kind, const rd_chat_message *messages,
@@ -142,6 +142,35 @@ rd_status rd_chat_encode(const rd_tokenizer *t, rd_chat_kind kind, const rd_chat
         write_22(&w, messages, n);
     else
         w.status = rd_fail(err, RD_INVALID, "the checkpoint has no chat layout");
+    if (w.status) out->n = before;
+    return w.status;
+}
+
+rd_status rd_chat_open_user(const rd_tokenizer *t, rd_chat_kind kind, rd_ids *out, rd_error *err)
+{
+    writer w = { .t = t, .out = out, .err = err };
+    int before = out->n;
+
+    if (kind == RD_CHAT_NONE) return rd_fail(err, RD_INVALID, "the checkpoint has no chat layout");
+    if (kind == RD_CHAT_20) {
+        put_role(&w, roles_20[RD_CHAT_SYSTEM]);
+        put_text(&w, thinking_off, sizeof thinking_off - 1);
+        put_tag(&w, "<|role_end|>");
+    }
+    put_role(&w, kind == RD_CHAT_20 ? roles_20[RD_CHAT_USER] : roles_22[RD_CHAT_USER]);
+    if (w.status) out->n = before;
+    return w.status;
+}
+
+rd_status rd_chat_close_user(const rd_tokenizer *t, rd_chat_kind kind, rd_ids *out, rd_error *err)
+{
+    writer w = { .t = t, .out = out, .err = err };
+    int before = out->n;
+
+    if (kind == RD_CHAT_NONE) return rd_fail(err, RD_INVALID, "the checkpoint has no chat layout");
+    put_tag(&w, "<|role_end|>");
+    if (kind == RD_CHAT_22) put_tag(&w, "<|endoftext|>");
+    put_role(&w, kind == RD_CHAT_20 ? roles_20[RD_CHAT_ASSISTANT] : roles_22[RD_CHAT_ASSISTANT]);
     if (w.status) out->n = before;
     return w.status;
 }

@@ -33,5 +33,9 @@ rd_status rd_chat_detect_text(const char *template_text, const char *name, rd_ch
 /* Append the messages and the assistant's opening. RD_INVALID when the tokenizer lacks a tag. */
 rd_status rd_chat_encode(const rd_tokenizer *t, rd_chat_kind kind, const rd_chat_message *messages,
                          int n, rd_ids *out, rd_error *err);
+/* One user turn whose tokens the caller appends itself, between these two: what stands before them, and
+ * what ends them and opens the assistant's turn. */
+rd_status rd_chat_open_user(const rd_tokenizer *t, rd_chat_kind kind, rd_ids *out, rd_error *err);
+rd_status rd_chat_close_user(const rd_tokenizer *t, rd_chat_kind kind, rd_ids *out, rd_error *err);
 
 #endif

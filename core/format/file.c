@@ -152,6 +152,22 @@ rd_status rd_draft_write(rd_draft_file *d, uint64_t offset, const void *bytes, s
     return RD_OK;
 }
 
+/* A rename lasts only once its folder is written. Not every file system can do it, and the file itself is
+ * whole in either case, so a failure is nobody's error. */
+static void sync_folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = slash ? rd_copy_text(path, slash == path ? 1 : (size_t)(slash - path))
+                      : rd_copy_text(".", 1);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd >= 0) {
+        (void)!fsync(fd);
+        close(fd);
+    }
+    free(dir);
+}
+
 rd_status rd_draft_finish(rd_draft_file *d, rd_error *err)
 {
     int fd = d->fd;
@@ -163,6 +179,7 @@ rd_status rd_draft_finish(rd_draft_file *d, rd_error *err)
         unlink(d->temporary);
         return s;
     }
+    sync_folder_of(d->path);
     return RD_OK;
 }
 

@@ -31,6 +31,10 @@ static rd_status check_pass(const rd_model *m, const rd_pass *p, rd_error *err)
     for (int i = 0; p->keep && i < tiles; i++)
         if (p->keep[i] < -1 || p->keep[i] >= m->kv_blocks)
             return rd_fail(err, RD_INVALID, "block %d of %d", p->keep[i], m->kv_blocks);
+    if (p->branches.counts && (p->branches.first % m->block_size || p->branches.first < 0 ||
+                               p->branches.first > p->rows || p->branches.size != m->block_size))
+        return rd_fail(err, RD_INVALID, "branches of %d from row %d of %d", p->branches.size,
+                       p->branches.first, p->rows);
     return RD_OK;
 }
 
@@ -39,10 +43,11 @@ static rd_status tap(rd_model *m, float *to, rd_view from, rd_error *err)
     return to ? m->backend->download(m->device, to, from, err) : RD_OK;
 }
 
-static rd_status experts(rd_model *m, const rd_layer *y, int l, const rd_taps *taps, rd_view out,
+static rd_status experts(rd_model *m, const rd_layer *y, int l, const rd_pass *p, rd_view out,
                          rd_view in, rd_error *err)
 {
     const rd_model_config *c = &m->config;
+    const rd_taps *taps = p->taps;
     rd_moe moe = { .router = y->router,
                    .bias = y->bias,
                    .experts = y->experts,
@@ -53,7 +58,8 @@ static rd_status experts(rd_model *m, const rd_layer *y, int l, const rd_taps *t
                    .topk_group = c->topk_group,
                    .capacity = c->expert_capacity,
                    .window = c->block_size,
-                   .scaling = (float)c->routed_scaling_factor };
+                   .scaling = (float)c->routed_scaling_factor,
+                   .branches = p->branches };
 
     if (taps && taps->router_logits) moe.logits_out = taps->router_logits[l];
     if (taps && taps->router_idx) moe.chosen_out = taps->router_idx[l];
@@ -79,8 +85,7 @@ static rd_status run_layer(rd_model *m, const rd_pass *p, int l, rd_attention *a
         return RD_DEVICE;
     if (p->taps && p->taps->attn_out && tap(m, p->taps->attn_out[l], out, err)) return RD_DEVICE;
     if (be->add(d, x, out, err) || be->norm(d, normed, x, y->norm2, eps, err)) return RD_DEVICE;
-    if (y->experts ? experts(m, y, l, p->taps, out, normed, err)
-                   : be->mlp(d, out, normed, &y->mlp, err))
+    if (y->experts ? experts(m, y, l, p, out, normed, err) : be->mlp(d, out, normed, &y->mlp, err))
         return RD_DEVICE;
     if (p->taps && p->taps->mlp_out && tap(m, p->taps->mlp_out[l], out, err)) return RD_DEVICE;
     if (be->add(d, x, out, err)) return RD_DEVICE;
@@ -125,7 +130,8 @@ rd_status rd_forward(rd_model *m, const rd_pass *p, rd_error *err)
                        .keep = p->keep,
                        .sight = p->sight > 0 ? p->sight : m->block_size,
                        .kv = m->kv,
-                       .visible = p->visible };
+                       .visible = p->visible,
+                       .branches = p->branches };
 
     if (be->begin(m->device, p->rows, err)) return err->status;
     if (be->embed(m->device, x, m->table, p->tokens, err)) goto fail;
@@ -149,4 +155,20 @@ rd_status rd_forward(rd_model *m, const rd_pass *p, rd_error *err)
 fail:
     be->end(m->device, NULL);
     return err->status;
+}
+
+rd_status rd_forward_picks(rd_model *m, int rows, const rd_pick_query *query, rd_pick *out,
+                           rd_error *err)
+{
+    const rd_backend *be = m->backend;
+    rd_view x = first_rows(m->x, rows), normed = first_rows(m->normed, rows);
+
+    if (rows < 1 || rows > m->max_rows)
+        return rd_fail(err, RD_INVALID, "picks of %d rows; at most %d fit", rows, m->max_rows);
+    rd_status s = be->begin(m->device, rows, err);
+
+    if (!s) s = be->norm(m->device, normed, x, m->norm, (float)m->config.rms_norm_eps, err);
+    if (!s) s = be->pick(m->device, normed, m->head ? m->head : m->table, query, out, err);
+    be->end(m->device, NULL);
+    return s;
 }

@@ -15,8 +15,8 @@ enum { MAX_ROWS = 512, KV_BLOCKS = 128 };
 
 typedef struct binding {
     const rd_model_config *c;
-    const rd_safetensors *s;
-    rd_model *m; /* NULL: shapes are checked, nothing is taken */
+    const rd_weight_source *from;
+    rd_model *m; /* NULL: every weight is asked for, nothing is taken */
     rd_error *err;
 } binding;
 
@@ -35,35 +35,42 @@ static bool has_shape(const rd_tensor *t, int rows, int cols)
     return t->rank == 2 && t->shape[0] == rows && t->shape[1] == cols;
 }
 
-/* The tensor `name` as a matrix; float types, or int8 with the scales beside it. */
-static rd_status find_matrix(const binding *b, const char *name, int rows, int cols, rd_matrix *out)
+/* The tensor `name` of a file as a matrix; float types, or int8 with the scales beside it. */
+static rd_status find_in_file(void *user, const char *name, int rows, int cols, rd_matrix *out,
+                              rd_error *err)
 {
+    const rd_safetensors *s = user;
     char other[128], shape[64];
-    const rd_tensor *t = rd_safetensors_find(b->s, name), *scale = NULL;
+    const rd_tensor *t = rd_safetensors_find(s, name), *scale = NULL;
 
     if (!t) {
         snprintf(other, sizeof other, "%s.q", name);
-        t = rd_safetensors_find(b->s, other);
+        t = rd_safetensors_find(s, other);
         snprintf(other, sizeof other, "%s.s", name);
-        scale = rd_safetensors_find(b->s, other);
+        scale = rd_safetensors_find(s, other);
         if (t && (!scale || scale->dtype != RD_F32 || scale->rank != 1 || scale->shape[0] != rows))
-            return rd_fail(b->err, RD_INVALID, "%s.s: missing, or not F32 [%d]", name, rows);
+            return rd_fail(err, RD_INVALID, "%s.s: missing, or not F32 [%d]", name, rows);
         if (t && t->dtype != RD_I8)
-            return rd_fail(b->err, RD_INVALID, "%s.q is %s, expected I8", name,
+            return rd_fail(err, RD_INVALID, "%s.q is %s, expected I8", name,
                            rd_dtype_name(t->dtype));
     }
-    if (!t) return rd_fail(b->err, RD_NOT_FOUND, "the weight %s is missing", name);
+    if (!t) return rd_fail(err, RD_NOT_FOUND, "the weight %s is missing", name);
     if (!scale && t->dtype != RD_F32 && t->dtype != RD_F16 && t->dtype != RD_BF16)
-        return rd_fail(b->err, RD_INVALID, "%s is %s, expected F32, F16, BF16 or our int8", name,
+        return rd_fail(err, RD_INVALID, "%s is %s, expected F32, F16, BF16 or our int8", name,
                        rd_dtype_name(t->dtype));
     if (!has_shape(t, rows, cols)) {
         shape_text(t, shape, sizeof shape);
         if (rows == 1)
-            return rd_fail(b->err, RD_INVALID, "%s is %s, expected [%d]", name, shape, cols);
-        return rd_fail(b->err, RD_INVALID, "%s is %s, expected [%d, %d]", name, shape, rows, cols);
+            return rd_fail(err, RD_INVALID, "%s is %s, expected [%d]", name, shape, cols);
+        return rd_fail(err, RD_INVALID, "%s is %s, expected [%d, %d]", name, shape, rows, cols);
     }
     *out = (rd_matrix){ t->data, t->dtype, rows, cols, scale ? scale->data : NULL };
     return RD_OK;
+}
+
+static rd_weight_source source_of(const rd_safetensors *s)
+{
+    return (rd_weight_source){ find_in_file, (void *)(uintptr_t)s };
 }
 
 static rd_status bind(const binding *b, bool exact, int rows, int cols, rd_weight **out,
@@ -77,7 +84,7 @@ static rd_status bind(const binding *b, bool exact, int rows, int cols, rd_weigh
     va_start(args, format);
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
-    if (find_matrix(b, name, rows, cols, &m)) return b->err ? b->err->status : RD_INVALID;
+    if (b->from->find(b->from->user, name, rows, cols, &m, b->err)) return b->err->status;
     if (!b->m) return RD_OK;
     float *aligned = NULL;
 
@@ -160,12 +167,19 @@ static rd_status bind_all(const binding *b)
     return RD_OK;
 }
 
-rd_status rd_model_check(const rd_model_config *c, const rd_safetensors *s, rd_error *err)
+rd_status rd_model_visit(const rd_model_config *c, const rd_weight_source *from, rd_error *err)
 {
     rd_error local = { 0 };
-    binding b = { c, s, NULL, err ? err : &local };
+    binding b = { c, from, NULL, err ? err : &local };
 
     return bind_all(&b) ? b.err->status : RD_OK;
+}
+
+rd_status rd_model_check(const rd_model_config *c, const rd_safetensors *s, rd_error *err)
+{
+    rd_weight_source file = source_of(s);
+
+    return rd_model_visit(c, &file, err);
 }
 
 /* ---- open and close ---- */
@@ -220,6 +234,22 @@ static rd_status make_room(rd_model *m, rd_error *err)
                : RD_OK;
 }
 
+/* Everything behind the config, which stands in `m` already. */
+static rd_status set_up(rd_model *m, const rd_weight_source *from, const rd_model_options *o,
+                        rd_error *err)
+{
+    m->backend = o->backend;
+    m->max_rows = o->max_rows > 0 ? o->max_rows : MAX_ROWS;
+    m->kv_blocks = o->kv_blocks > 0 ? o->kv_blocks : KV_BLOCKS;
+    m->block_size = o->block_size > 0 ? o->block_size : m->config.block_size;
+    if (m->block_size > m->max_rows) m->max_rows = m->block_size;
+    if (m->backend->open(&o->device, &m->device, err)) return err->status;
+    m->layer = rd_alloc_array((size_t)m->config.num_hidden_layers, sizeof *m->layer);
+    binding b = { &m->config, from, m, err };
+
+    return bind_all(&b) || make_room(m, err) ? err->status : RD_OK;
+}
+
 rd_status rd_model_open(const char *dir, const rd_model_options *o, rd_model **out, rd_error *err)
 {
     rd_model *m = rd_alloc0(sizeof *m);
@@ -227,19 +257,12 @@ rd_status rd_model_open(const char *dir, const rd_model_options *o, rd_model **o
     rd_error local = { 0 };
 
     if (!err) err = &local;
-    m->backend = o->backend;
-    m->max_rows = o->max_rows > 0 ? o->max_rows : MAX_ROWS;
-    m->kv_blocks = o->kv_blocks > 0 ? o->kv_blocks : KV_BLOCKS;
     if (rd_config_read(dir, &m->config, err)) goto fail;
-    m->block_size = o->block_size > 0 ? o->block_size : m->config.block_size;
-    if (m->block_size > m->max_rows) m->max_rows = m->block_size;
     if (rd_safetensors_open(dir, &file, err)) goto fail;
     if (rd_model_check(&m->config, file, err)) goto fail; /* all shapes, before anything is made */
-    if (m->backend->open(&o->device, &m->device, err)) goto fail;
-    m->layer = rd_alloc_array((size_t)m->config.num_hidden_layers, sizeof *m->layer);
-    binding b = { &m->config, file, m, err };
+    rd_weight_source from = source_of(file);
 
-    if (bind_all(&b) || make_room(m, err)) goto fail;
+    if (set_up(m, &from, o, err)) goto fail;
     m->identity = identity_of(&m->config, file);
     if (rd_safetensors_unchanged(file, err)) goto fail;
     rd_safetensors_close(file);
@@ -249,6 +272,22 @@ fail:
     rd_safetensors_close(file);
     rd_model_close(m);
     return err->status;
+}
+
+rd_status rd_model_open_from(const rd_model_config *c, const rd_weight_source *from,
+                             const rd_model_options *o, rd_model **out, rd_error *err)
+{
+    rd_model *m = rd_alloc0(sizeof *m);
+    rd_error local = { 0 };
+
+    if (!err) err = &local;
+    m->config = *c;
+    if (rd_config_check(c, "the shape", err) || set_up(m, from, o, err)) {
+        rd_model_close(m);
+        return err->status;
+    }
+    *out = m;
+    return RD_OK;
 }
 
 static void drop(rd_model *m, const rd_weight *w)

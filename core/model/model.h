@@ -24,8 +24,21 @@ typedef struct rd_model_options {
     int kv_blocks;  /* finished blocks that fit the storage; 0: 128 */
 } rd_model_options;
 
+/* Where weights come from when it is not a folder. `find` gives the weight `name` (the checkpoints' own
+ * names) as [rows, cols], a vector as one row; what it gives is borrowed until the next call. */
+typedef struct rd_weight_source {
+    rd_status (*find)(void *user, const char *name, int rows, int cols, rd_matrix *out,
+                      rd_error *err);
+    void *user;
+} rd_weight_source;
+
 /* Open the model folder DIR (HuggingFace layout; weights F32, F16, BF16 or our int8). */
 rd_status rd_model_open(const char *dir, const rd_model_options *o, rd_model **out, rd_error *err);
+/* The same of a config and a source of weights; such a model's identity is 0. */
+rd_status rd_model_open_from(const rd_model_config *c, const rd_weight_source *from,
+                             const rd_model_options *o, rd_model **out, rd_error *err);
+/* Ask `from` for every weight of the shape, in the order of opening; nothing is kept. */
+rd_status rd_model_visit(const rd_model_config *c, const rd_weight_source *from, rd_error *err);
 /* The shape check alone: config against the tensors' names and shapes, nothing is read. */
 rd_status rd_model_check(const rd_model_config *c, const rd_safetensors *s, rd_error *err);
 void rd_model_close(rd_model *m);
@@ -64,6 +77,8 @@ typedef struct rd_pass {
     int sight;           /* rows see each other in groups of so many (backend.h); 0: block_size;
                             at or above rows: all see all */
     int visible;         /* rows from here on are seen by nobody; 0: all are seen */
+    rd_branches
+        branches; /* alternatives behind the pass's first rows (backend.h); give positions */
     const rd_pick_query *query; /* NULL: no picks are made, the head is not run */
     rd_pick *picks;             /* [query->n_rows] */
     const rd_cancel *cancel;    /* looked at between layers */
@@ -72,6 +87,9 @@ typedef struct rd_pass {
 
 /* RD_INVALID for rows, tokens or block numbers out of range; RD_CANCELLED. */
 rd_status rd_forward(rd_model *m, const rd_pass *pass, rd_error *err);
+/* The head alone, over the `rows` rows of the last pass, under another query. */
+rd_status rd_forward_picks(rd_model *m, int rows, const rd_pick_query *query, rd_pick *out,
+                           rd_error *err);
 
 /* Blocks of keys and values as bytes, for the pool's export and import. */
 size_t rd_model_kv_bytes(const rd_model *m);

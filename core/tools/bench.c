@@ -1,30 +1,59 @@
 /* bench.c - redraft bench: times of a model's passes beside what the machine can do.
  *
- * Medians and minima over --repeat runs, on tokens that do not matter. The ceilings are measured in the same
- * run: reading memory, and bf16 products of the size that fits the caches, on as many threads.
+ * The model is a folder, the built-in one, or random weights in some shape made in memory. Tokens do not
+ * matter but for the experts that they meet. Medians and minima over the runs; the ceilings are
+ * measured last, when the model is gone, so that its memory is its own.
  */
-#include "core/tools/calls.h"
+#include "core/tools/bench.h"
 
 #include "core/base/clock.h"
 #include "core/base/memory.h"
-#include "core/base/random.h"
 #include "core/engine.h"
-#include "core/format/tokenizer.h"
-#include "core/model/model.h"
+#include "core/format/file.h"
 #include "core/plugin.h"
+#include "core/tools/calls.h"
+#include "core/tools/shape.h"
 
-#include <pthread.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
-enum { REPEAT_MOST = 1000, READ_BYTES = 64 << 20, SIDE = 512, THREADS_MOST = 64 };
+enum { REPEAT_MOST = 1000, REPEAT = 15, REPEAT_LEAST = 3, CHUNK = 256, LIST_MOST = 16 };
+enum { CONTEXT_MOST = 1 << 20, CONFIG_BYTES = 1 << 20 };
+static const double patience_ms = 10000.0; /* for one figure, where --repeat is not given */
+
+/* What was asked for. */
+typedef struct plan {
+    const rd_backend *backend;
+    rd_device_options device;
+    const char *folder, *shape, *weights; /* folder: NULL for random weights */
+    rd_model_config config;
+    rd_dtype type;    /* of random weights */
+    int rows, repeat; /* repeat: 0 where not given */
+    int contexts[LIST_MOST], n_contexts;
+    int experts[LIST_MOST], n_experts; /* 0: as the tokens fall */
+} plan;
+
+/* A model at work. */
+typedef struct bench {
+    const plan *p;
+    rd_model *m;
+    rd_random random;
+    int32_t *tokens; /* [CHUNK or more], as they fall */
+    int32_t *places; /* 0, 1, 2... */
+    rd_pick *picks;
+    int block, chunk;
+    double weight_bytes; /* that the device holds for one number */
+} bench;
+
+/* ---- times ---- */
 
 typedef struct times {
     double ms[REPEAT_MOST];
     int n;
+    double spent;
 } times;
 
 static int ascending(const void *x, const void *y)
@@ -34,274 +63,670 @@ static int ascending(const void *x, const void *y)
     return (a > b) - (a < b);
 }
 
-static double median(times *t)
+/* Another run? The count asked for; or up to REPEAT, at least REPEAT_LEAST, while patience lasts. */
+static bool wants_more(const plan *p, const times *t)
+{
+    if (p->repeat) return t->n < p->repeat;
+    return t->n < REPEAT_LEAST || (t->n < REPEAT && t->spent < patience_ms);
+}
+
+static void add_time(times *t, double start)
+{
+    double ms = rd_now_ms() - start;
+
+    t->ms[t->n++] = ms;
+    t->spent += ms;
+}
+
+static rd_bench_time time_of(times *t)
 {
     qsort(t->ms, (size_t)t->n, sizeof *t->ms, ascending);
-    return t->n ? t->ms[t->n / 2] : 0.0;
-}
-
-/* ---- ceilings ---- */
-
-typedef struct ceiling {
-    const rd_backend *backend;
-    double bytes_s, flop_s;
-} ceiling;
-
-static void *measure_ceiling(void *arg)
-{
-    ceiling *c = arg;
-    size_t n = READ_BYTES / sizeof(uint64_t);
-    uint64_t *p = rd_try_alloc(READ_BYTES), sum = 0;
-    float *m = rd_alloc_array(3 * SIDE * SIDE, sizeof *m);
-    rd_device *d = NULL;
-    rd_device_options o = { .threads = 1, .precision = RD_FAST };
-
-    if (p) {
-        memset(p, 1, READ_BYTES);
-        double start = rd_now_ms();
-
-        for (int k = 0; k < 4; k++)
-            for (size_t i = 0; i < n; i++) sum += p[i];
-        c->bytes_s = 4.0 * READ_BYTES / (rd_now_ms() - start) * 1e3 + (double)(sum & 1) * 1e-9;
-    }
-    if (c->backend->gemm && !c->backend->open(&o, &d, NULL)) {
-        double start;
-
-        for (int k = 0; k < 9; k++) {
-            if (k == 1) start = rd_now_ms();
-            c->backend->gemm(d, false, true, SIDE, SIDE, SIDE, m, SIDE, m + SIDE * SIDE, SIDE, 0.0f,
-                             m + 2 * SIDE * SIDE, SIDE, NULL);
-            if (k == 8) c->flop_s = 8.0 * 2.0 * SIDE * SIDE * SIDE / (rd_now_ms() - start) * 1e3;
-        }
-        c->backend->close(d);
-    }
-    free(p);
-    free(m);
-    return NULL;
-}
-
-static ceiling measure_ceilings(const rd_backend *be, int threads)
-{
-    pthread_t id[THREADS_MOST];
-    ceiling c[THREADS_MOST], all = { be, 0.0, 0.0 };
-    int n = 0;
-
-    for (; n < threads && n < THREADS_MOST; n++) {
-        c[n] = (ceiling){ be, 0.0, 0.0 };
-        if (pthread_create(&id[n], NULL, measure_ceiling, &c[n])) break;
-    }
-    for (int i = 0; i < n; i++) {
-        pthread_join(id[i], NULL);
-        all.bytes_s += c[i].bytes_s;
-        all.flop_s += c[i].flop_s;
-    }
-    return all;
+    return (rd_bench_time){ t->ms[t->n / 2], t->ms[0], t->n };
 }
 
 /* ---- passes ---- */
 
-typedef struct bench {
-    rd_model *m;
-    int32_t *tokens, *places;
-    int rows, repeat, block;
-    const char *shape;
-    double load_ms;
-} bench;
-
-/* Time one pass of `rows` behind `context` tokens; with `picks` the head is run as well. */
-static rd_status time_pass(bench *b, int context, int rows, bool picks, bool keep, times *t,
-                           rd_error *err)
+static rd_status pass(bench *b, const int32_t *tokens, int rows, int past, bool keep, bool picks,
+                      rd_error *err)
 {
-    rd_pick *out = rd_alloc_array((size_t)rows, sizeof *out);
     rd_pick_query q = { .n_rows = rows };
-    int past = context / b->block;
-    rd_status s = RD_OK;
+    rd_pass p = { .tokens = tokens,
+                  .rows = rows,
+                  .past = b->places,
+                  .past_blocks = past,
+                  .keep = keep ? b->places + past : NULL,
+                  .query = picks ? &q : NULL,
+                  .picks = b->picks };
 
-    t->n = 0;
-    for (int i = 0; i < b->repeat + 2 && !s; i++) {
-        rd_pass p = { .tokens = b->tokens,
-                      .rows = rows,
-                      .past = b->places,
-                      .past_blocks = past,
-                      .keep = keep ? b->places + past : NULL,
-                      .query = picks ? &q : NULL,
-                      .picks = out };
-        double start = rd_now_ms();
+    return rd_forward(b->m, &p, err);
+}
 
-        s = rd_forward(b->m, &p, err);
-        if (i >= 2) t->ms[t->n++] = rd_now_ms() - start; /* the first two warm the caches */
+/* Distinct experts that the rows meet in a layer: the mean over the layers that have any. */
+static rd_status count_experts(bench *b, const int32_t *tokens, int rows, int past, double *mean,
+                               rd_error *err)
+{
+    const rd_model_config *c = rd_model_config_of(b->m);
+    int layers = c->num_hidden_layers, first = c->first_k_dense_replace, met = 0;
+    size_t each = (size_t)rows * (size_t)c->num_experts_per_tok;
+    int32_t *chosen = rd_alloc_array(each * (size_t)layers, sizeof *chosen);
+    int32_t **by_layer = rd_alloc_array((size_t)layers, sizeof *by_layer);
+    bool *seen = rd_alloc_array((size_t)c->num_experts, sizeof *seen);
+    rd_taps taps = { .router_idx = by_layer };
+    rd_pass p = {
+        .tokens = tokens, .rows = rows, .past = b->places, .past_blocks = past, .taps = &taps
+    };
+
+    for (int l = 0; l < layers; l++) by_layer[l] = chosen + (size_t)l * each;
+    rd_status s = rd_forward(b->m, &p, err);
+
+    for (int l = first; l < layers && !s; l++) {
+        memset(seen, 0, (size_t)c->num_experts * sizeof *seen);
+        for (size_t i = 0; i < each; i++) {
+            met += !seen[by_layer[l][i]];
+            seen[by_layer[l][i]] = true;
+        }
     }
-    free(out);
+    *mean = layers > first ? (double)met / (layers - first) : 0.0;
+    free(chosen);
+    free(by_layer);
+    free(seen);
     return s;
 }
 
-static double pass_flops(const rd_model_config *c, int context, int rows, bool head)
+/* What the pass must read: each weight it needs once, and the keys and values before it. */
+static double pass_bytes(const bench *b, int context, double experts)
 {
-    double h = c->hidden_size, dim = c->head_dim,
-           qkv = (c->num_attention_heads + 2.0 * c->num_key_value_heads) * dim;
+    const rd_model_config *c = rd_model_config_of(b->m);
+    double h = c->hidden_size, heads = (double)c->num_attention_heads * c->head_dim;
+    double kv = 2.0 * c->num_key_value_heads * c->head_dim;
+    int dense = c->first_k_dense_replace, layers = c->num_hidden_layers;
+    double attention = h * (heads + kv) + heads * h;
+    double mlp = 3.0 * h * c->intermediate_size;
+    double moe =
+        3.0 * h * c->moe_intermediate_size * (experts + c->num_shared_experts) + h * c->num_experts;
+    double weights = layers * attention + dense * mlp + (layers - dense) * moe + h * c->vocab_size;
+
+    return weights * b->weight_bytes + (double)rd_model_kv_bytes(b->m) * context / b->block;
+}
+
+static double pass_flop(const bench *b, int context, int rows)
+{
+    const rd_model_config *c = rd_model_config_of(b->m);
+    double h = c->hidden_size, dim = c->head_dim;
+    double qkv = (c->num_attention_heads + 2.0 * c->num_key_value_heads) * dim;
     double attention = 2.0 * h * (qkv + c->num_attention_heads * dim) +
                        4.0 * c->num_attention_heads * dim * (context + rows);
-    double dense = 6.0 * h * c->intermediate_size;
+    double mlp = 6.0 * h * c->intermediate_size;
     double moe =
-        6.0 * h * c->moe_intermediate_size * (c->num_experts_per_tok + c->num_shared_experts);
-    int d = c->first_k_dense_replace, l = c->num_hidden_layers;
+        6.0 * h * c->moe_intermediate_size * (c->num_experts_per_tok + c->num_shared_experts) +
+        2.0 * h * c->num_experts;
+    int dense = c->first_k_dense_replace, layers = c->num_hidden_layers;
 
     return rows *
-           (l * attention + d * dense + (l - d) * moe + (head ? 2.0 * h * c->vocab_size : 0.0));
+           (layers * attention + dense * mlp + (layers - dense) * moe + 2.0 * h * c->vocab_size);
 }
 
-static double peak_rss_mb(void)
+static rd_status time_pass(bench *b, int context, int experts, times *t, rd_bench_pass *out,
+                           rd_error *err)
 {
-    struct rusage u;
+    int rows = b->p->rows, past = context / b->block;
+    int32_t *tokens = rd_alloc_array((size_t)rows, sizeof *tokens);
+    rd_status s;
 
-    getrusage(RUSAGE_SELF, &u);
-    return (double)u.ru_maxrss / 1024.0;
-}
+    rd_shape_tokens(rd_model_config_of(b->m), experts, rows, &b->random, tokens);
+    *out = (rd_bench_pass){ .context = past * b->block, .rows = rows };
+    t->n = 0;
+    t->spent = 0.0;
+    s = count_experts(b, tokens, rows, past, &out->experts, err); /* and warms the caches */
+    if (!s) s = pass(b, tokens, rows, past, false, true, err);
+    while (!s && wants_more(b->p, t)) {
+        double start = rd_now_ms();
 
-static int contexts_of(const char *list, int *out, int most)
-{
-    int n = 0;
-
-    for (const char *at = list; *at && n < most;) {
-        char *end;
-        long x = strtol(at, &end, 10);
-
-        if (end == at || x < 0 || x > 1 << 20) return -1;
-        out[n++] = (int)x;
-        at = *end == ',' ? end + 1 : end;
-        if (*end && *end != ',') return -1;
+        s = pass(b, tokens, rows, past, false, true, err);
+        add_time(t, start);
     }
+    free(tokens);
+    if (s) return s;
+    out->time = time_of(t);
+    out->bytes = pass_bytes(b, out->context, out->experts);
+    out->flop = pass_flop(b, out->context, rows);
+    return RD_OK;
+}
+
+/* The whole blocks of `tokens` tokens in passes of `chunk` rows, from nothing. */
+static rd_status prefill(bench *b, int tokens, rd_error *err)
+{
+    for (int at = 0; at < tokens; at += b->chunk) {
+        int rows = tokens - at < b->chunk ? tokens - at : b->chunk;
+
+        if (pass(b, b->tokens, rows, at / b->block, true, false, err)) return err->status;
+    }
+    return RD_OK;
+}
+
+static rd_status time_prefill(bench *b, int tokens, times *t, rd_bench_prefill *out, rd_error *err)
+{
+    t->n = 0;
+    t->spent = 0.0;
+    while (wants_more(b->p, t)) {
+        double start = rd_now_ms();
+
+        if (prefill(b, tokens, err)) return err->status;
+        add_time(t, start);
+    }
+    *out = (rd_bench_prefill){ tokens, time_of(t) };
+    return RD_OK;
+}
+
+static rd_status time_head(bench *b, times *t, rd_bench *out, rd_error *err)
+{
+    int rows = b->p->rows;
+    rd_pick_query q = { .n_rows = rows };
+
+    t->n = 0;
+    t->spent = 0.0;
+    if (pass(b, b->tokens, rows, 0, false, true, err)) return err->status;
+    while (wants_more(b->p, t)) {
+        double start = rd_now_ms();
+
+        if (rd_forward_picks(b->m, rows, &q, b->picks, err)) return err->status;
+        add_time(t, start);
+    }
+    out->head = time_of(t);
+    out->head_rows = rows;
+    return RD_OK;
+}
+
+/* One block, four slots more a pass, and the pass that keeps its keys and values: the trace is scripted, what
+ * the model picks is not looked at. */
+static rd_status time_decode(bench *b, int context, int experts, times *t, rd_bench *out,
+                             rd_error *err)
+{
+    const rd_model_config *c = rd_model_config_of(b->m);
+    int past = context / b->block, forwards = 0;
+    int32_t *open = rd_alloc_array((size_t)b->block, sizeof *open);
+    int32_t *text = rd_alloc_array((size_t)b->block, sizeof *text);
+    rd_status s = RD_OK;
+
+    t->n = 0;
+    t->spent = 0.0;
+    rd_shape_tokens(c, experts, b->block, &b->random, text);
+    while (!s && wants_more(b->p, t)) {
+        double start = rd_now_ms();
+
+        forwards = 0;
+        for (int i = 0; i < b->block; i++) open[i] = (text[i] + c->num_experts) % c->vocab_size;
+        for (int filled = 0; filled < b->block && !s; filled += 4, forwards++) {
+            s = pass(b, open, b->block, past, false, true, err);
+            for (int i = filled; i < filled + 4 && i < b->block; i++) open[i] = text[i];
+        }
+        if (!s) s = pass(b, open, b->block, past, true, false, err);
+        forwards++;
+        add_time(t, start);
+    }
+    free(open);
+    free(text);
+    if (s) return s;
+    out->decode.tokens = b->block;
+    out->decode.forwards = forwards;
+    out->decode.context = past * b->block;
+    out->decode.time = time_of(t);
+    return RD_OK;
+}
+
+/* Keys and values for the contexts: a few blocks computed, the rest copies of them. */
+static rd_status fill_storage(bench *b, rd_error *err)
+{
+    int blocks = rd_model_kv_blocks(b->m), computed = b->chunk / b->block;
+    size_t bytes = rd_model_kv_bytes(b->m);
+    char *copy;
+
+    if (computed > blocks) computed = blocks;
+    if (prefill(b, computed * b->block, err)) return err->status;
+    copy = rd_try_alloc(bytes);
+    if (!copy) return rd_fail(err, RD_NO_MEMORY, "no memory for a block: %zu MB", bytes >> 20);
+    for (int i = 0; i < computed && !err->status; i++) {
+        if (rd_model_kv_read(b->m, i, copy, err)) break;
+        for (int k = i + computed; k < blocks && !err->status; k += computed)
+            rd_model_kv_write(b->m, k, copy, err);
+    }
+    free(copy);
+    return err->status;
+}
+
+/* Lengths of prefill: 512 and, where contexts reach it, 1024; shorter where the shape allows less. */
+static int prefill_lengths(const plan *p, int most, int block, int *out)
+{
+    int longest = p->config.max_position_embeddings, n = 0;
+
+    out[n++] = longest < 512 ? longest / block * block : 512 / block * block;
+    if (most >= 1024 && longest >= 1024 && block <= 1024) out[n++] = 1024 / block * block;
+    if (out[0] < block) out[0] = block;
     return n;
 }
 
-static rd_status measure(bench *b, const int *contexts, int n, bool json, const rd_backend *be,
-                         rd_error *err)
+static rd_status measure(bench *b, rd_bench *out, rd_error *err)
 {
-    const rd_model_config *c = rd_model_config_of(b->m);
-    rd_device_info info;
+    const plan *p = b->p;
     times *t = rd_alloc0(sizeof *t);
-    double head;
+    int lengths[RD_BENCH_PREFILLS], most = 0, n;
 
-    rd_model_describe(b->m, &info);
-    ceiling top = measure_ceilings(be, info.threads);
-
-    if (json)
-        printf("{\"shape\":\"%s\",\"backend\":\"%s\",\"isa\":\"%s\",\"weights\":\"%s\",\"threads\":"
-               "%d,\"passes\":[",
-               b->shape, be->name, info.isa, "as-is", info.threads);
-    else
-        printf("%s on %s %s, %d threads; ceilings: %.1f GB/s read, %.0f GFLOP/s bf16 product\n",
-               b->shape, be->name, info.isa, info.threads, top.bytes_s * 1e-9, top.flop_s * 1e-9);
-    for (int i = 0; i < n; i++) {
-        if (time_pass(b, contexts[i], b->rows, true, false, t, err)) goto out;
-        double mid = median(t),
-               share = pass_flops(c, contexts[i], b->rows, true) / (mid * 1e-3) / top.flop_s;
-
-        if (json)
-            printf("%s{\"context\":%d,\"rows\":%d,\"experts_per_layer\":%d,\"pass_ms\":{\"median\":"
-                   "%.3f,"
-                   "\"min\":%.3f},\"bytes_read\":%zu,\"share_of_ceiling\":%.3f}",
-                   i ? "," : "", contexts[i], b->rows, c->num_experts, mid, t->ms[0], info.bytes,
-                   share);
-        else
-            printf("pass    %4d rows, context %5d: %8.3f ms median, %8.3f min, %4.0f %% of the "
-                   "product's ceiling\n",
-                   b->rows, contexts[i], mid, t->ms[0], 100.0 * share);
-    }
-    if (time_pass(b, contexts[0], b->rows, false, false, t, err)) goto out;
-    head = -median(t);
-    if (time_pass(b, contexts[0], b->rows, true, false, t, err)) goto out;
-    head += median(t);
-    if (json) printf("],\"prefill\":[");
-    int chunk = rd_model_max_rows(b->m), whole = 512 / chunk * chunk;
-
-    if (whole < chunk) whole = chunk;
-    t->n = 0;
-    for (int r = 0; r < b->repeat + 2; r++) {
-        double start = rd_now_ms();
-
-        for (int at = 0; at < whole; at += chunk) {
-            rd_pass p = { .tokens = b->tokens,
-                          .rows = chunk,
-                          .past = b->places,
-                          .past_blocks = at / b->block,
-                          .keep = b->places + at / b->block };
-
-            if (rd_forward(b->m, &p, err)) goto out;
-        }
-        if (r >= 2) t->ms[t->n++] = rd_now_ms() - start;
-    }
-    double mid = median(t);
-
-    if (json)
-        printf("{\"tokens\":%d,\"tokens_per_s\":%.0f,\"ms\":{\"median\":%.3f,\"min\":%.3f}}],"
-               "\"head_ms\":%.3f,"
-               "\"decode\":{\"tokens\":0,\"forwards\":0,\"ms\":0},"
-               "\"ceilings\":{\"read_gb_s\":%.2f,\"int8_gop_s\":0,\"bf16_gflop_s\":%.1f},"
-               "\"load_ms\":%.1f,\"peak_rss_mb\":%.1f}\n",
-               whole, whole / mid * 1e3, mid, t->ms[0], head, top.bytes_s * 1e-9, top.flop_s * 1e-9,
-               b->load_ms, peak_rss_mb());
-    else
-        printf("prefill %4d tokens: %8.3f ms median, %8.3f min, %.0f tokens/s\nhead %8.3f ms\n"
-               "load %8.1f ms, peak memory %.1f MB (the ceilings' buffers included)\n",
-               whole, mid, t->ms[0], whole / mid * 1e3, head, b->load_ms, peak_rss_mb());
+    for (int i = 0; i < p->n_contexts; i++) most = p->contexts[i] > most ? p->contexts[i] : most;
+    if (fill_storage(b, err)) goto out;
+    for (int i = 0; i < p->n_contexts; i++)
+        for (int k = 0; k < p->n_experts && out->n_passes < RD_BENCH_PASSES; k++)
+            if (time_pass(b, p->contexts[i], p->experts[k], t, &out->passes[out->n_passes++], err))
+                goto out;
+    if (time_head(b, t, out, err) || time_decode(b, p->contexts[0], p->experts[0], t, out, err))
+        goto out;
+    n = prefill_lengths(p, most, b->block, lengths);
+    for (int i = 0; i < n; i++)
+        if (time_prefill(b, lengths[i], t, &out->prefills[out->n_prefills++], err)) goto out;
 out:
     free(t);
     return err->status;
 }
 
-int rd_tool_bench(const rd_args *a)
+/* ---- a model for the plan ---- */
+
+static int kv_blocks_of(const plan *p)
 {
-    const char *shape = rd_args_text(a, "--shape"), *list = rd_args_text(a, "--context");
-    const char *model = rd_args_text(a, "--model");
-    rd_model_options o = { .device = { .isa = rd_args_text(a, "--isa"), .precision = RD_FAST },
-                           .max_rows = 256 };
-    bench b = { .rows = 32, .repeat = 15, .shape = model ? "file" : "builtin" };
-    int contexts[16], n, most = 0;
-    rd_random random = rd_random_seed(1);
-    char dir[4096];
+    int block = p->config.block_size, lengths[RD_BENCH_PREFILLS], most = 0, n;
+
+    for (int i = 0; i < p->n_contexts; i++) most = p->contexts[i] > most ? p->contexts[i] : most;
+    n = prefill_lengths(p, most, block, lengths);
+    for (int i = 0; i < n; i++) most = lengths[i] > most ? lengths[i] : most;
+    return (most + CHUNK) / block + 2;
+}
+
+/* Is there room for random weights held by the CPU (2 bytes a number, int8 is widened; 4 on the plain path),
+ * for keys and values and for a pass? A rough sum, on the safe side; the machine is not driven into
+ * its last memory. */
+static rd_status check_room(const plan *p, bool wide, rd_error *err)
+{
+    const rd_model_config *c = &p->config;
+    rd_shape_size size;
+
+    if (rd_shape_measure(c, &size, err)) return err->status;
+    double held = (double)size.weights * (wide ? 4.0 : 2.0) + (double)size.exact * 4.0;
+    double kv = 2.0 * 4.0 * c->num_hidden_layers * c->num_key_value_heads * c->head_dim *
+                c->block_size * kv_blocks_of(p);
+    double source = (double)size.largest * (double)rd_dtype_bytes(p->type);
+    double rows = 4.0 * CHUNK *
+                  (c->hidden_size * (8.0 + c->num_experts_per_tok) + 3.0 * c->intermediate_size +
+                   3.0 * c->moe_intermediate_size * c->num_experts_per_tok);
+    double need = 1.03 * (held + kv + rows + source) + 64e6, free_bytes = (double)rd_memory_free();
+
+    if (need <= free_bytes) return RD_OK;
+    return rd_fail(err, RD_NO_MEMORY,
+                   "%s, %d layers of %s weights, needs %.1f GB of memory; %.1f GB are free "
+                   "(--layers N takes fewer)",
+                   p->shape, c->num_hidden_layers, wide ? "float32" : p->weights, need * 1e-9,
+                   free_bytes * 1e-9);
+}
+
+static rd_status open_model(const plan *p, const rd_model_options *o, rd_model **out, rd_error *err)
+{
+    rd_random_weights weights;
+
+    if (p->folder) return rd_model_open(p->folder, o, out, err);
+    bool wide =
+        o->device.precision == RD_EXACT || (o->device.isa && !strcmp(o->device.isa, "plain"));
+
+    if (check_room(p, wide, err)) return err->status;
+    rd_weight_source from = rd_random_weights_init(&weights, &p->config, p->type, 1);
+    rd_status s = rd_model_open_from(&p->config, &from, o, out, err);
+
+    rd_random_weights_clear(&weights);
+    return s;
+}
+
+/* Bytes that the device holds, less what is no weight, for each number of the shape. */
+static rd_status weigh(bench *b, double *held, rd_error *err)
+{
+    const rd_model_config *c = rd_model_config_of(b->m);
+    rd_device_info info;
+    rd_shape_size size;
+
+    if (rd_shape_measure(c, &size, err)) return err->status;
+    rd_model_describe(b->m, &info);
+    double wide = (c->num_attention_heads + 2.0 * c->num_key_value_heads) * c->head_dim;
+    double views = 4.0 * rd_model_max_rows(b->m) *
+                   (3.0 * c->hidden_size + wide + (double)c->num_attention_heads * c->head_dim);
+    double kv = (double)rd_model_kv_bytes(b->m) * rd_model_kv_blocks(b->m);
+
+    *held = (double)info.bytes;
+    b->weight_bytes = ((double)info.bytes - views - kv) / (double)size.weights;
+    return RD_OK;
+}
+
+static rd_status open_bench(const plan *p, bench *b, rd_bench *out, rd_error *err)
+{
+    rd_model_options o = {
+        .backend = p->backend, .device = p->device, .max_rows = CHUNK, .kv_blocks = kv_blocks_of(p)
+    };
+    int room, blocks = o.kv_blocks;
+    double held = 0.0, start = rd_now_ms();
+
+    *b = (bench){ .p = p, .random = rd_random_seed(1) };
+    if (open_model(p, &o, &b->m, err)) return err->status;
+    out->load_ms = rd_now_ms() - start;
+    b->block = rd_model_block_size(b->m);
+    b->chunk = rd_model_max_rows(b->m) / b->block * b->block;
+    room = b->chunk > p->rows ? b->chunk : p->rows;
+    b->tokens = rd_alloc_array((size_t)room, sizeof *b->tokens);
+    b->picks = rd_alloc_array((size_t)room, sizeof *b->picks);
+    b->places = rd_alloc_array((size_t)blocks, sizeof *b->places);
+    rd_shape_tokens(rd_model_config_of(b->m), 0, room, &b->random, b->tokens);
+    for (int i = 0; i < blocks; i++) b->places[i] = i;
+    if (weigh(b, &held, err)) return err->status;
+    out->held_mb = held * 1e-6;
+    return RD_OK;
+}
+
+static void close_bench(bench *b)
+{
+    rd_model_close(b->m);
+    free(b->tokens);
+    free(b->places);
+    free(b->picks);
+    *b = (bench){ 0 };
+}
+
+static int run_bench(const rd_args *a, const plan *p)
+{
+    rd_bench *out = rd_alloc0(sizeof *out);
     rd_error err = { 0 };
-
-    if (!rd_args_int(a, "--threads", 1, THREADS_MOST, &o.device.threads) ||
-        !rd_args_int(a, "--rows", 1, 256, &b.rows) ||
-        !rd_args_int(a, "--repeat", 1, REPEAT_MOST - 2, &b.repeat))
-        return 2;
-    n = contexts_of(list ? list : "0,512,1024", contexts, 16);
-    if (n < 1) return rd_tool_usage(a, "--context is a list of numbers");
-    if (shape && strcmp(shape, "builtin") != 0)
-        return rd_tool_usage(a, "--shape %s is not there yet; builtin is, and --model DIR", shape);
-    if (!model && rd_engine_builtin(dir, sizeof dir, &err)) return rd_tool_fail(a, &err);
-    if (rd_backend_find(rd_args_text(a, "--backend"), &o.backend, &err))
-        return rd_tool_fail(a, &err);
-    for (int i = 0; i < n; i++) most = contexts[i] > most ? contexts[i] : most;
-    o.kv_blocks = most / 4 + 160; /* enough for the smallest blocks */
-    double start = rd_now_ms();
-
-    if (rd_model_open(model ? model : dir, &o, &b.m, &err)) return rd_tool_fail(a, &err);
-    b.load_ms = rd_now_ms() - start;
-    b.block = rd_model_block_size(b.m);
-    b.tokens = rd_alloc_array(1024, sizeof *b.tokens);
-    b.places = rd_alloc_array((size_t)o.kv_blocks, sizeof *b.places);
-    for (int i = 0; i < 1024; i++)
-        b.tokens[i] =
-            (int32_t)rd_random_below(&random, (uint32_t)rd_model_config_of(b.m)->vocab_size);
-    for (int i = 0; i < o.kv_blocks; i++) b.places[i] = i;
+    rd_device_info info;
+    struct rusage used;
+    bench b = { 0 };
     int status = 0;
 
-    /* Fill the storage with numbers, so that no pass reads garbage. */
-    for (int i = 0; i < most / b.block + 1 && !status; i++) {
-        rd_pass p = { .tokens = b.tokens + i % 16 * b.block,
-                      .rows = b.block,
-                      .past = b.places,
-                      .past_blocks = i,
-                      .keep = b.places + i };
-
-        if (rd_forward(b.m, &p, &err)) status = rd_tool_fail(a, &err);
-    }
-    if (!status && measure(&b, contexts, n, rd_args_flag(a, "--json"), o.backend, &err))
+    out->shape = p->shape;
+    out->backend = p->backend->name;
+    out->weights = p->weights;
+    out->layers = p->config.num_hidden_layers;
+    if (open_bench(p, &b, out, &err) || measure(&b, out, &err)) {
         status = rd_tool_fail(a, &err);
-    free(b.tokens);
-    free(b.places);
-    rd_model_close(b.m);
+        goto out;
+    }
+    rd_model_describe(b.m, &info);
+    out->isa = info.isa;
+    out->threads = info.threads;
+    getrusage(RUSAGE_SELF, &used);
+    out->peak_rss_mb = (double)used.ru_maxrss * 1024.0 * 1e-6;
+    close_bench(&b); /* names in `info` are the backend's, not the device's */
+    if (p->backend->size > offsetof(rd_backend, ceilings) && p->backend->ceilings) {
+        rd_device_options o = p->device;
+
+        o.threads = out->threads;
+        if (p->backend->ceilings(&o, &out->ceilings, &err)) {
+            status = rd_tool_fail(a, &err);
+            goto out;
+        }
+    }
+    if (rd_args_flag(a, "--json"))
+        rd_bench_print_json(out);
+    else
+        rd_bench_print(out);
+out:
+    close_bench(&b);
+    free(out);
+    return status;
+}
+
+/* ---- the check ---- */
+
+/* How much less likely the plain path may hold the fast path's pick than its own, and how far the two
+ * probabilities of a pick may be apart, as logarithms, for each root of the layers. Rounding to bf16
+ * moves them by hundredths; a wrong pick is off by whole numbers. */
+static const double allowed_a_layer = 0.1;
+
+/* Picks of a block behind one block, on a fresh model. `watched` may be NULL. */
+static rd_status check_picks(const plan *p, const char *isa, rd_precision precision,
+                             const int32_t *tokens, const int32_t *watched, rd_pick *out,
+                             rd_error *err)
+{
+    rd_model_options o = {
+        .backend = p->backend, .device = p->device, .max_rows = CHUNK, .kv_blocks = kv_blocks_of(p)
+    };
+    int32_t first = 0;
+    rd_model *m = NULL;
+
+    o.device.isa = isa;
+    o.device.precision = precision;
+    if (open_model(p, &o, &m, err)) return err->status;
+    rd_pick_query q = { .n_rows = p->rows, .watched = watched };
+    rd_pass before = { .tokens = tokens, .rows = rd_model_block_size(m), .keep = &first };
+    rd_pass here = { .tokens = tokens,
+                     .rows = p->rows,
+                     .past = &first,
+                     .past_blocks = 1,
+                     .query = &q,
+                     .picks = out };
+    rd_status s = rd_forward(m, &before, err);
+
+    if (!s) s = rd_forward(m, &here, err);
+    rd_model_close(m);
+    return s;
+}
+
+static int run_check(const rd_args *a, plan *p)
+{
+    int rows = p->rows, room = rows > p->config.block_size ? rows : p->config.block_size,
+        agreed = 0;
+    rd_pick *fast = rd_alloc_array((size_t)rows, sizeof *fast),
+            *plain = rd_alloc_array((size_t)rows, sizeof *plain);
+    int32_t *tokens = rd_alloc_array((size_t)room, sizeof *tokens),
+            *watched = rd_alloc_array((size_t)rows, sizeof *watched);
+    rd_random r = rd_random_seed(1);
+    rd_error err = { 0 };
+    double worst = 0.0, allowed = allowed_a_layer * sqrt(p->config.num_hidden_layers);
+    int status = 0;
+
+    rd_shape_tokens(&p->config, p->experts[0], room, &r, tokens);
+    if (check_picks(p, p->device.isa, RD_FAST, tokens, NULL, fast, &err)) {
+        status = rd_tool_fail(a, &err);
+        goto out;
+    }
+    for (int i = 0; i < rows; i++) watched[i] = fast[i].token;
+    if (check_picks(p, "plain", RD_EXACT, tokens, watched, plain, &err)) {
+        status = rd_tool_fail(a, &err);
+        goto out;
+    }
+    for (int i = 0; i < rows; i++) {
+        double less = log((double)plain[i].prob / (double)plain[i].watched_prob);
+        double apart = fabs(log((double)fast[i].prob / (double)plain[i].watched_prob));
+        double off = less > apart ? less : apart;
+
+        agreed += off <= allowed;
+        if (!(off <= worst)) worst = off; /* NaN stays */
+    }
+    if (rd_args_flag(a, "--json"))
+        printf("{\"check\":{\"layers\":%d,\"rows\":%d,\"agreed\":%d,\"worst\":%.4f}}\n",
+               p->config.num_hidden_layers, rows, agreed, isfinite(worst) ? worst : 1e9);
+    else
+        printf("check of %s, %d layer%s, %s weights: %d of %d picks agree with the plain path, "
+               "log-probabilities differ by %.4f at most\n",
+               p->shape, p->config.num_hidden_layers, p->config.num_hidden_layers > 1 ? "s" : "",
+               p->weights, agreed, rows, worst);
+    if (agreed < rows) {
+        rd_fail(&err, RD_DEVICE, "%d of %d picks disagree with the plain path", rows - agreed,
+                rows);
+        status = rd_tool_fail(a, &err);
+    }
+out:
+    free(fast);
+    free(plain);
+    free(tokens);
+    free(watched);
+    return status;
+}
+
+/* ---- the call ---- */
+
+/* Numbers with commas between; 0 when it is not that, or one is out of range. */
+static int numbers_of(const char *list, int least, int most, int *out)
+{
+    int n = 0;
+
+    for (const char *at = list; n < LIST_MOST;) {
+        char *end;
+        long x = strtol(at, &end, 10);
+
+        if (end == at || x < least || x > most) return 0;
+        out[n++] = (int)x;
+        if (!*end) return n;
+        if (*end != ',') return 0;
+        at = end + 1;
+    }
+    return 0;
+}
+
+/* The folder of a packed model: PATH itself, or where the weight file PATH lies. */
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
+
+    if (!dot || strcmp(dot, ".safetensors") != 0) return rd_copy_text(path, strlen(path));
+    if (!slash) return rd_copy_text(".", 1);
+    return rd_copy_text(path, slash > path ? (size_t)(slash - path) : 1);
+}
+
+/* What the file's matrices are made of, by the first layer's attention. */
+static rd_status weights_of(const char *folder, const char **out, rd_error *err)
+{
+    static const char name[] = "model.layers.0.attention.query_key_value.weight";
+    rd_safetensors *file = NULL;
+    const rd_tensor *t;
+
+    if (rd_safetensors_open(folder, &file, err)) return err->status;
+    t = rd_safetensors_find(file, name);
+    *out = !t ? "int8" : t->dtype == RD_F32 ? "f32" : t->dtype == RD_F16 ? "f16" : "bf16";
+    rd_safetensors_close(file);
+    return RD_OK;
+}
+
+static rd_status read_shape(const char *path, rd_model_config *out, rd_error *err)
+{
+    rd_buf text = { 0 };
+
+    if (!rd_file_read(path, CONFIG_BYTES, &text, err))
+        rd_config_parse(text.data ? text.data : "", text.len, path, out, err);
+    rd_buf_clear(&text);
+    return err->status;
+}
+
+/* The model of the call: `path` and `builtin` are room for names. Exit status, or -1 to go on. */
+static int choose_model(const rd_args *a, plan *p, char **path, char *builtin, size_t builtin_n)
+{
+    const char *shape = rd_args_text(a, "--shape"), *file = rd_args_text(a, "--file");
+    const char *model = rd_args_text(a, "--model"), *weights = rd_args_text(a, "--weights");
+    bool random = rd_args_flag(a, "--layers") || weights || rd_args_flag(a, "--experts") ||
+                  rd_args_flag(a, "--check");
+    rd_error err = { 0 };
+
+    if (!!shape + !!file + !!model > 1)
+        return rd_tool_usage(a, "--shape, --file and --model each name a model; one is enough");
+    if ((file || model) && random)
+        return rd_tool_usage(a, "--layers, --weights, --experts and --check want a --shape");
+    p->type = RD_BF16;
+    p->weights = "bf16";
+    if (weights && !strcmp(weights, "int8")) {
+        p->type = RD_I8;
+        p->weights = "int8";
+    } else if (weights && (!strcmp(weights, "fp8") || !strcmp(weights, "int4"))) {
+        return rd_tool_usage(a, "--weights %s: no backend here has %s yet; bf16 or int8", weights,
+                             weights);
+    } else if (weights && strcmp(weights, "bf16") != 0) {
+        return rd_tool_usage(a, "--weights is %s; bf16 or int8", weights);
+    }
+    p->shape = shape ? shape : file ? file : model ? model : "builtin";
+    if (!strcmp(p->shape, "builtin") && !file && !model) {
+        if (rd_engine_builtin(builtin, builtin_n, &err)) return rd_tool_fail(a, &err);
+        if (rd_config_read(builtin, &p->config, &err)) return rd_tool_fail(a, &err);
+        if (random) return -1;
+        p->folder = builtin;
+    } else if (file || model) {
+        p->folder = *path = folder_of(file ? file : model);
+        if (rd_config_read(p->folder, &p->config, &err)) return rd_tool_fail(a, &err);
+    } else if (!rd_shape_named(shape, &p->config)) {
+        rd_status s = read_shape(shape, &p->config, &err);
+
+        if (s == RD_NOT_FOUND)
+            return rd_tool_usage(a,
+                                 "--shape %s: llada2.1-mini, llada2.2-mini, llada2.1-flash, "
+                                 "builtin or a config.json",
+                                 shape);
+        if (s) return rd_tool_fail(a, &err);
+    }
+    if (p->folder && weights_of(p->folder, &p->weights, &err)) return rd_tool_fail(a, &err);
+    return -1;
+}
+
+/* The shape's layers, cut to --layers; a check takes one, with experts if the shape has any. */
+static int choose_layers(const rd_args *a, plan *p)
+{
+    rd_model_config *c = &p->config;
+    int layers = c->num_hidden_layers, given = 0;
+
+    if (!rd_args_int(a, "--layers", 1, layers, &given)) return 2;
+    if (rd_args_flag(a, "--check") && !given) {
+        if (c->first_k_dense_replace < layers) c->first_k_dense_replace = 0;
+        given = 1;
+    }
+    if (given) c->num_hidden_layers = given;
+    if (c->first_k_dense_replace > c->num_hidden_layers)
+        c->first_k_dense_replace = c->num_hidden_layers;
+    return -1;
+}
+
+static int choose_experts(const rd_args *a, plan *p)
+{
+    const char *list = rd_args_text(a, "--experts");
+    const rd_model_config *c = &p->config;
+
+    p->n_experts = 1;
+    p->experts[0] = 0;
+    if (list) {
+        p->n_experts = numbers_of(list, c->num_experts_per_tok, c->num_experts, p->experts);
+        if (!p->n_experts)
+            return rd_tool_usage(a, "--experts is %s; numbers from %d (of one token) to %d", list,
+                                 c->num_experts_per_tok, c->num_experts);
+    } else if (!p->folder && c->num_experts == 256) {
+        /* What a block of the published models meets: 69.5 were measured, block routing has a cap. */
+        p->experts[0] = c->expert_capacity > 0 ? c->expert_capacity : 70;
+    }
+    return -1;
+}
+
+int rd_tool_bench(const rd_args *a)
+{
+    const char *list = rd_args_text(a, "--context");
+    plan p = { .device = { .isa = rd_args_text(a, "--isa"), .precision = RD_FAST }, .rows = 32 };
+    char builtin[4096], *path = NULL;
+    rd_error err = { 0 };
+    int status = -1;
+
+    if (rd_args_count(a) > 0)
+        return rd_tool_usage(a, "%s is not an option; bench takes no files", rd_args_at(a, 0));
+    if (!rd_args_int(a, "--threads", 1, 256, &p.device.threads) ||
+        !rd_args_int(a, "--rows", 1, CHUNK, &p.rows) ||
+        !rd_args_int(a, "--repeat", 1, REPEAT_MOST, &p.repeat))
+        return 2;
+    p.n_contexts = numbers_of(list ? list : "0,512,1024", 0, CONTEXT_MOST, p.contexts);
+    if (!p.n_contexts)
+        return rd_tool_usage(a, "--context is %s; up to %d numbers from 0 to %d", list, LIST_MOST,
+                             CONTEXT_MOST);
+    if (rd_backend_find(rd_args_text(a, "--backend"), &p.backend, &err))
+        return rd_tool_fail(a, &err);
+    status = choose_model(a, &p, &path, builtin, sizeof builtin);
+    if (status < 0) status = choose_layers(a, &p);
+    if (status < 0) status = choose_experts(a, &p);
+    if (status < 0 && p.n_contexts * p.n_experts > RD_BENCH_PASSES)
+        status = rd_tool_usage(a, "%d contexts by %d numbers of experts; %d in all at most",
+                               p.n_contexts, p.n_experts, RD_BENCH_PASSES);
+    if (status < 0) status = rd_args_flag(a, "--check") ? run_check(a, &p) : run_bench(a, &p);
+    free(path);
     return status;
 }

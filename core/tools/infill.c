@@ -1,6 +1,7 @@
 /* infill.c - redraft infill and redraft rewrite: one place in a file, or lines of JSON. */
 #include "core/tools/calls.h"
 
+#include "core/base/diff.h"
 #include "core/tools/run.h"
 
 #include <stdio.h>
@@ -11,7 +12,21 @@ typedef struct session {
     rd_engine *e;
     rd_run_options o;
     bool rewrite;
+    const char *instruction; /* of the call; a line's own comes first */
+    bool told;               /* that the model follows no instructions */
 } session;
+
+/* Said once: an agent that sends a thousand lines need not read it a thousand times. */
+static void instruct(session *s, rd_request *rq, const char *instruction, size_t n)
+{
+    if (n == 0) return;
+    rq->instruction = instruction;
+    rq->instruction_bytes = n;
+    if (s->told || rd_engine_follows_instructions(s->e)) return;
+    fprintf(stderr, "redraft %s: this model follows no instructions; they are ignored\n",
+            s->rewrite ? "rewrite" : "infill");
+    s->told = true;
+}
 
 /* ---- lines of JSON ---- */
 
@@ -42,23 +57,21 @@ static rd_status count_field(rd_value rq, const char *key, int *out, rd_error *e
     return RD_OK;
 }
 
-/* The smallest single edit from `old` to `fresh`: what is common at both ends stays. */
+/* The smallest edits from `old` to `fresh`. */
 static void write_edits(rd_buf *out, const char *old, size_t n, const char *fresh, size_t m)
 {
-    size_t head = 0, tail = 0;
+    rd_text_edit *e;
+    int count = rd_diff_texts(old, n, fresh, m, &e);
 
-    while (head < n && head < m && old[head] == fresh[head]) head++;
-    while (tail < n - head && tail < m - head && old[n - 1 - tail] == fresh[m - 1 - tail]) tail++;
-    /* Not inside a character. */
-    while (head > 0 && head < n && ((unsigned char)old[head] & 0xc0) == 0x80) head--;
-    while (tail > 0 && ((unsigned char)old[n - tail] & 0xc0) == 0x80) tail--;
     rd_buf_text(out, "[");
-    if (head + tail < n || head + tail < m) {
-        rd_buf_format(out, "{\"start\":%zu,\"end\":%zu,\"text\":", head, n - tail);
-        rd_json_quote(out, fresh + head, m - head - tail);
+    for (int i = 0; i < count; i++) {
+        rd_buf_format(out, "%s{\"start\":%zu,\"end\":%zu,\"text\":", i ? "," : "", e[i].start,
+                      e[i].end);
+        rd_json_quote(out, fresh + e[i].from, e[i].to - e[i].from);
         rd_buf_text(out, "}");
     }
     rd_buf_text(out, "]");
+    free(e);
 }
 
 static rd_status answer(void *user, rd_value request, rd_buf *out, rd_error *err)
@@ -66,7 +79,7 @@ static rd_status answer(void *user, rd_value request, rd_buf *out, rd_error *err
     session *s = user;
     rd_request rq = { .task = s->rewrite ? RD_REWRITE : RD_INFILL };
     const char *id, *language, *instruction;
-    size_t id_n, unused;
+    size_t id_n, instruction_n, unused;
     rd_result r;
 
     if (text_field(request, "task_id", true, &id, &id_n, err) ||
@@ -74,11 +87,16 @@ static rd_status answer(void *user, rd_value request, rd_buf *out, rd_error *err
         text_field(request, "suffix", true, &rq.suffix, &rq.suffix_bytes, err) ||
         text_field(request, "draft", s->rewrite, &rq.draft, &rq.draft_bytes, err) ||
         text_field(request, "language", false, &language, &unused, err) ||
-        text_field(request, "instruction", false, &instruction, &unused, err) ||
+        text_field(request, "instruction", false, &instruction, &instruction_n, err) ||
         count_field(request, "max_tokens", &rq.max_tokens, err) ||
         count_field(request, "hole_tokens", &rq.hole_tokens, err))
         return err->status;
     rq.language = language;
+    if (instruction_n == 0 && s->instruction) {
+        instruction = s->instruction;
+        instruction_n = strlen(instruction);
+    }
+    instruct(s, &rq, instruction, instruction_n);
     if (s->rewrite) rq.max_tokens = rq.hole_tokens = 0;
     if (rd_run_to_end(s->e, &rq, &s->o, &r, err)) return err->status;
     const char *text = r.text.data ? r.text.data : "";
@@ -130,6 +148,7 @@ static int one_place(const rd_args *a, session *s)
                       .suffix_bytes = p.text.len - p.end };
 
     status = rd_engine_of(a, &s->e);
+    if (!status && s->instruction) instruct(s, &rq, s->instruction, strlen(s->instruction));
     if (!status && rd_run_to_end(s->e, &rq, &s->o, &r, &err)) status = rd_tool_fail(a, &err);
     if (!status && (s->rewrite || rd_args_flag(a, "--diff")))
         rd_place_diff(&p, r.text.data ? r.text.data : "", r.text.len, &out);
@@ -144,7 +163,7 @@ static int one_place(const rd_args *a, session *s)
 
 static int run(const rd_args *a, bool rewrite)
 {
-    session s = { .rewrite = rewrite };
+    session s = { .rewrite = rewrite, .instruction = rd_args_text(a, "--instruction") };
     bool lines = rd_args_flag(a, "--jsonl");
     int status;
 

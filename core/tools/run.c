@@ -32,6 +32,7 @@ bool rd_run_options_of(const rd_args *a, rd_run_options *out)
         return false;
     out->quality = (float)quality;
     out->watch = rd_args_flag(a, "--watch");
+    out->no_draft = rd_args_flag(a, "--no-draft");
     return true;
 }
 
@@ -99,6 +100,7 @@ rd_status rd_run_to_end(rd_engine *e, rd_request *rq, const rd_run_options *o, r
 
     *out = (rd_result){ 0 };
     rq->quality = o->quality;
+    rq->no_draft = o->no_draft;
     if (rq->max_tokens == 0) rq->max_tokens = o->max_tokens;
     if (rd_run_open(e, rq, &r, err)) return err->status;
     while (!s.done && !late) {

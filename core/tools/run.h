@@ -10,7 +10,7 @@
 typedef struct rd_run_options {
     float quality;
     int max_ms, max_tokens; /* 0: none, the engine's */
-    bool watch;
+    bool watch, no_draft;
 } rd_run_options;
 
 typedef struct rd_result {

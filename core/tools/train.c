@@ -1,8 +1,9 @@
-/* train.c - redraft train: a corpus folder to a model folder.
+/* train.c - redraft train: source trees to a model folder.
  *
- * DIR is what core/train/fetch-corpus made (src/ and held/), or holds a packed corpus already. Ctrl-C
- * stops after the step under way, with a checkpoint; --resume goes on from it. --from starts from a
- * model's weights, shape and tokenizer with a fresh optimiser.
+ * DIR is a packed corpus, what core/train/fetch-corpus made (src/ with held/ or list.tsv), or a user's own
+ * repository. On the last, training goes on from the built-in model unless --from or --shape says
+ * otherwise. Ctrl-C stops after the step under way, with a checkpoint; --resume goes on from it. --from
+ * starts from a model's weights, shape and tokenizer with a fresh optimiser.
  */
 #include "core/tools/calls.h"
 
@@ -12,6 +13,7 @@
 #include "core/plugin.h"
 #include "core/train/sampler.h"
 
+#include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -51,25 +53,44 @@ static void say_progress(void *user, const rd_train_progress *p)
     if (!terminal || isfinite(p->bits_per_byte)) fputc('\n', stderr);
 }
 
-/* E8 of the recipe: what a few hours of two cores can train. */
-static rd_model_config small_shape(int vocab)
+typedef struct size {
+    const char *name;
+    int hidden, layers, heads, kv, dim, experts, expert_width, width;
+} size;
+
+/* The recipe's shapes, and one for trying things out. */
+static const size sizes[] = {
+    { "tiny", 64, 2, 2, 1, 32, 4, 32, 128 },
+    { "e8", 256, 6, 4, 2, 64, 8, 128, 512 }, /* what a few hours of two cores can train */
+    { "e21", 384, 8, 6, 2, 64, 8, 192, 768 },
+    { "e46", 512, 10, 8, 2, 64, 8, 256, 1024 },
+};
+
+static const size *size_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (!strcmp(sizes[i].name, name)) return &sizes[i];
+    return NULL;
+}
+
+static rd_model_config shape_of(const size *s, int vocab)
 {
     return (rd_model_config){ .vocab_size = vocab,
-                              .hidden_size = 256,
-                              .num_hidden_layers = 6,
-                              .num_attention_heads = 4,
-                              .num_key_value_heads = 2,
-                              .head_dim = 64,
-                              .intermediate_size = 512,
-                              .moe_intermediate_size = 128,
-                              .num_experts = 8,
+                              .hidden_size = s->hidden,
+                              .num_hidden_layers = s->layers,
+                              .num_attention_heads = s->heads,
+                              .num_key_value_heads = s->kv,
+                              .head_dim = s->dim,
+                              .intermediate_size = s->width,
+                              .moe_intermediate_size = s->expert_width,
+                              .num_experts = s->experts,
                               .num_experts_per_tok = 2,
                               .num_shared_experts = 1,
                               .first_k_dense_replace = 1,
                               .n_group = 1,
                               .topk_group = 1,
                               .block_size = 32,
-                              .rotary_dim = 32,
+                              .rotary_dim = s->dim / 2,
                               .max_position_embeddings = 4096,
                               .rope_theta = 10000.0,
                               .rms_norm_eps = 1e-6,
@@ -84,6 +105,13 @@ static rd_model_config small_shape(int vocab)
                               .infill_layout = true };
 }
 
+typedef struct plan { /* what the call asks for */
+    const char *dir, *out, *decontam;
+    const char *from; /* a model's folder, or NULL */
+    const size *size; /* where there is no model */
+    bool repository, resume;
+} plan;
+
 typedef struct job {
     const rd_backend *backend;
     rd_product product[THREADS_MOST];
@@ -95,6 +123,7 @@ typedef struct job {
     int held_n;
     rd_params params;
     rd_trainer *trainer;
+    char data[64]; /* names the corpus */
 } job;
 
 static bool has_file(const char *dir, const char *name)
@@ -107,33 +136,69 @@ static bool has_file(const char *dir, const char *name)
     return yes;
 }
 
-/* The packed corpus of `dir`; made into `out` first where `dir` holds source trees. */
-static rd_status open_corpus(job *j, const char *dir, const char *out, const char *decontam,
-                             const char *from_model, rd_error *err)
+/* A folder of source that is neither packed nor fetched by the recipe. */
+static bool is_repository(const char *dir)
 {
-    if (!has_file(dir, "corpus.rdc") && !has_file(out, "corpus.rdc")) {
-        char *src = rd_path_join(dir, "src"), *held = rd_path_join(dir, "held");
-        rd_corpus_options o = { .train_dir = rd_is_folder(src) ? src : dir,
-                                .held_dir = rd_is_folder(held) ? held : NULL,
-                                .out = out,
-                                .decontam = decontam,
-                                .vocab = VOCAB,
-                                .tokenizer = from_model,
-                                .report = say_line };
-        rd_status s = rd_corpus_make(&o, err);
+    bool fetched = has_file(dir, "src") && (has_file(dir, "held") || has_file(dir, "list.tsv"));
 
-        free(src);
-        free(held);
-        if (s) return s;
-    }
-    const char *from = has_file(dir, "corpus.rdc") ? dir : out;
+    return !has_file(dir, "corpus.rdc") && !fetched;
+}
+
+static rd_status make_corpus(const plan *p, rd_error *err)
+{
+    char *src = rd_path_join(p->dir, "src"), *held = rd_path_join(p->dir, "held");
+    rd_corpus_options o = { .train_dir = !p->repository && rd_is_folder(src) ? src : p->dir,
+                            .one_package = p->repository,
+                            .held_dir = !p->repository && rd_is_folder(held) ? held : NULL,
+                            .out = p->out,
+                            .decontam = p->decontam,
+                            .vocab = VOCAB,
+                            .tokenizer = p->from,
+                            .report = say_line };
+    rd_status s = rd_corpus_make(&o, err);
+
+    free(src);
+    free(held);
+    return s;
+}
+
+/* The ids of a corpus mean something else in a model whose tokenizer merges otherwise. */
+static rd_status check_tokenizer(const rd_bpe *bpe, const plan *p, const char *where, rd_error *err)
+{
+    const int32_t(*ours)[2], (*theirs)[2];
+    rd_bpe *model = rd_bpe_new();
+    rd_status s = rd_bpe_read(model, p->from, err);
+    int n = rd_bpe_merges(bpe, &ours);
+
+    if (!s && (rd_bpe_merges(model, &theirs) != n ||
+               (n > 0 && memcmp(ours, theirs, (size_t)n * sizeof *ours) != 0)))
+        s = rd_fail(err, RD_INVALID, "%s: packed with another tokenizer than that of %s", where,
+                    p->from);
+    rd_bpe_free(model);
+    return s;
+}
+
+/* The packed corpus of the plan's folder; made into `out` first where that holds source trees. A
+ * repository changes, so only a run that goes on takes what was packed before. */
+static rd_status open_corpus(job *j, const plan *p, rd_error *err)
+{
+    bool packed = has_file(p->dir, "corpus.rdc");
+    bool keep = has_file(p->out, "corpus.rdc") && (p->resume || !p->repository);
+    const char *from = packed ? p->dir : p->out;
     char *path = rd_path_join(from, "corpus.rdc");
-    rd_status s = rd_corpus_open(path, &j->corpus, err);
+    rd_status s = RD_OK;
 
+    if (!packed && keep) fprintf(stderr, "the corpus is %s, packed before\n", path);
+    if (!packed && !keep) s = make_corpus(p, err);
+    if (!s) s = rd_corpus_open(path, &j->corpus, err);
     free(path);
+    if (s) return s;
     j->bpe = rd_bpe_new();
-    if (!s) s = rd_bpe_read(j->bpe, from, err);
-    return s ? s : rd_mixture_open(j->corpus, j->bpe, &j->mixture, err);
+    if (rd_bpe_read(j->bpe, from, err) || (p->from && check_tokenizer(j->bpe, p, from, err)))
+        return err->status;
+    snprintf(j->data, sizeof j->data, "%d documents, digest %016llx", rd_corpus_count(j->corpus),
+             (unsigned long long)rd_corpus_digest(j->corpus));
+    return rd_mixture_open(j->corpus, j->bpe, &j->mixture, err);
 }
 
 static rd_status write_model(job *j, const char *out, rd_error *err)
@@ -143,7 +208,7 @@ static rd_status write_model(job *j, const char *out, rd_error *err)
     rd_error plot;
 
     mkdir(dir, 0777);
-    rd_status s = rd_params_write(&j->params, rd_trainer_weights(j->trainer), RD_BF16, dir, err);
+    rd_status s = rd_params_write(&j->params, rd_trainer_result(j->trainer), RD_BF16, dir, err);
 
     if (!s) s = rd_bpe_write(j->bpe, dir, err);
     if (rd_train_plot(csv, svg, &plot)) fprintf(stderr, "%s\n", plot.text);
@@ -153,15 +218,15 @@ static rd_status write_model(job *j, const char *out, rd_error *err)
     return s;
 }
 
-static rd_status train(const rd_args *a, job *j, rd_train_options *o, const char *out,
-                       const char *from_model, rd_error *err)
+static rd_status train(job *j, const plan *p, rd_train_options *o, rd_error *err)
 {
-    rd_model_config c = small_shape(rd_corpus_vocab(j->corpus));
+    rd_model_config c = shape_of(p->size, rd_corpus_vocab(j->corpus));
     rd_sampler sampler = rd_mixture_sampler(j->mixture);
 
-    if (from_model && rd_config_read(from_model, &c, err)) return err->status;
+    if (p->from && rd_config_read(p->from, &c, err)) return err->status;
+    if (p->from) rd_mixture_continue(j->mixture);
     if (c.vocab_size != rd_corpus_vocab(j->corpus))
-        return rd_fail(err, RD_INVALID, "%s has %d tokens, the corpus %d", from_model, c.vocab_size,
+        return rd_fail(err, RD_INVALID, "%s has %d tokens, the corpus %d", p->from, c.vocab_size,
                        rd_corpus_vocab(j->corpus));
     rd_mixture_held_out(j->mixture, HELD_TOKENS, HELD_PIECE, o->rows_per_pack, &j->held, &j->held_n,
                         &o->held_out_bytes);
@@ -169,6 +234,7 @@ static rd_status train(const rd_args *a, job *j, rd_train_options *o, const char
         o->held_out = j->held;
         o->held_out_packs = j->held_n;
     }
+    o->data = j->data;
     if (rd_params_init(&j->params, &c, err)) return err->status;
     for (int i = 0; i < o->threads; i++, j->threads++) {
         rd_device_options d = { .threads = 1, .precision = RD_FAST };
@@ -178,56 +244,112 @@ static rd_status train(const rd_args *a, job *j, rd_train_options *o, const char
         j->product[i] = (rd_product){ device, j->backend->gemm };
     }
     if (rd_trainer_open(&j->params, o, &sampler, j->product, &j->trainer, err)) return err->status;
-    if (from_model && rd_params_read(&j->params, rd_trainer_weights(j->trainer), from_model, err))
+    if (p->from && rd_params_read(&j->params, rd_trainer_weights(j->trainer), p->from, err))
         return err->status;
-    if (rd_args_flag(a, "--resume") && rd_trainer_resume(j->trainer, out, err)) return err->status;
+    if (p->resume && rd_trainer_resume(j->trainer, p->out, err)) return err->status;
     if (rd_trainer_run(j->trainer, 0, err)) return err->status;
-    return write_model(j, out, err);
+    return write_model(j, p->out, err);
+}
+
+static void close_job(job *j)
+{
+    rd_trainer_close(j->trainer);
+    for (int i = 0; i < j->threads; i++) j->backend->close(j->product[i].device);
+    for (int i = 0; i < j->held_n; i++) rd_rows_clear(&j->held[i]);
+    free(j->held);
+    rd_params_clear(&j->params);
+    rd_mixture_close(j->mixture);
+    rd_bpe_free(j->bpe);
+    rd_corpus_close(j->corpus);
+}
+
+/* What will happen, and for how long, before it does. */
+static void say_plan(const plan *p, const rd_train_options *o, bool builtin)
+{
+    char start[64];
+
+    snprintf(start, sizeof start, "nothing, in the shape %s", p->size->name);
+    fprintf(stderr, "%s %s; the result is %s/model\n",
+            p->resume ? "going on with a training from" : "training from",
+            builtin   ? "the built-in model (--from none: from nothing)"
+            : p->from ? p->from
+                      : start,
+            p->out);
+    if (o->steps > 0)
+        fprintf(stderr,
+                "this takes %lld steps on %d threads; the lines below say how long that is\n",
+                (long long)o->steps, o->threads);
+    else
+        fprintf(
+            stderr,
+            "this takes %g minutes on %d threads (--minutes); Ctrl-C stops it, --resume goes on\n",
+            o->minutes, o->threads);
+}
+
+/* What the second part of the built-in model's own training was done with. */
+static void go_on_gently(rd_train_options *o, double *lr)
+{
+    *lr = 1.2e-3;
+    o->decay_share = 0.6f;
 }
 
 int rd_tool_train(const rd_args *a)
 {
-    const char *out = rd_args_text(a, "--out"), *from = rd_args_text(a, "--from");
+    const char *from = rd_args_text(a, "--from"), *shape = rd_args_text(a, "--shape");
     char builtin[4096];
     rd_train_options o = rd_train_defaults();
     rd_error err = { 0 };
     job j = { 0 };
-    double lr = (double)o.lr;
+    double lr = (double)o.lr, average = 0.0;
     int seed = 1, steps = 0, threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    plan p = { .dir = rd_args_count(a) == 1 ? rd_args_at(a, 0) : NULL,
+               .out = rd_args_text(a, "--out"),
+               .decontam = rd_args_text(a, "--decontam"),
+               .size = size_of(shape ? shape : "e8"),
+               .resume = rd_args_flag(a, "--resume") };
 
-    if (rd_args_count(a) != 1 || !out) return rd_tool_usage(a, "name the corpus folder and --out");
+    if (!p.dir || !p.out) return rd_tool_usage(a, "name the folder to learn from and --out");
+    if (!p.size) return rd_tool_usage(a, "--shape is tiny, e8, e21 or e46, not %s", shape);
+    if (shape && from && strcmp(from, "none") != 0)
+        return rd_tool_usage(a, "--from brings its own shape; leave --shape out");
+    if (!rd_is_folder(p.dir)) return rd_tool_usage(a, "%s: no such folder", p.dir);
+    p.repository = is_repository(p.dir);
+    if (!from && p.repository && !shape) from = "builtin";
+    if (from && strcmp(from, "none") != 0 && p.repository) go_on_gently(&o, &lr);
     if (!rd_args_number(a, "--minutes", 0.01, 100000.0, &o.minutes) ||
         !rd_args_number(a, "--lr", 1e-6, 1.0, &lr) ||
+        !rd_args_number(a, "--average", 0.0, 1.0, &average) ||
         !rd_args_int(a, "--steps", 1, 100000000, &steps) ||
+        !rd_args_int(a, "--rows", 64, 1 << 20, &o.rows_per_step) ||
         !rd_args_int(a, "--seed", 0, 2147483647, &seed) ||
         !rd_args_int(a, "--threads", 1, THREADS_MOST, &threads))
         return 2;
+    if (o.rows_per_pack > o.rows_per_step) o.rows_per_pack = o.rows_per_step;
     o.lr = (float)lr;
+    o.average_share = (float)average;
+    if (rd_args_flag(a, "--no-fake-quant")) o.fake_int8_share = 0.0f;
     o.steps = steps;
     o.seed = (uint64_t)seed;
     o.threads = threads;
-    o.dir = out;
+    o.dir = p.out;
     o.optimizer.muon = !rd_args_flag(a, "--adamw");
     o.cancel = &stop;
     o.report = say_progress;
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
-    mkdir(out, 0777);
-    if (from && !strcmp(from, "builtin")) {
-        if (rd_engine_builtin(builtin, sizeof builtin, &err)) return rd_tool_fail(a, &err);
-        from = builtin;
+    if (mkdir(p.out, 0777) && !rd_is_folder(p.out)) {
+        rd_fail(&err, RD_IO, "%s: %s", p.out, strerror(errno));
+        return rd_tool_fail(a, &err);
     }
+    bool is_builtin = from && !strcmp(from, "builtin");
+
+    if (is_builtin && rd_engine_builtin(builtin, sizeof builtin, &err))
+        return rd_tool_fail(a, &err);
+    p.from = is_builtin ? builtin : from && strcmp(from, "none") != 0 ? from : NULL;
+    say_plan(&p, &o, is_builtin);
     if (rd_backend_find(rd_args_text(a, "--backend"), &j.backend, &err) ||
-        open_corpus(&j, rd_args_at(a, 0), out, rd_args_text(a, "--decontam"), from, &err) ||
-        train(a, &j, &o, out, from, &err))
+        open_corpus(&j, &p, &err) || train(&j, &p, &o, &err))
         rd_tool_fail(a, &err);
-    rd_trainer_close(j.trainer);
-    for (int i = 0; i < j.threads; i++) j.backend->close(j.product[i].device);
-    for (int i = 0; i < j.held_n; i++) rd_rows_clear(&j.held[i]);
-    free(j.held);
-    rd_params_clear(&j.params);
-    rd_mixture_close(j.mixture);
-    rd_bpe_free(j.bpe);
-    rd_corpus_close(j.corpus);
+    close_job(&j);
     return err.status ? 1 : 0;
 }

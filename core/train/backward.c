@@ -185,6 +185,11 @@ const float *rd_net_surprise(const rd_net *t)
     return t->surprise;
 }
 
+const int32_t *rd_net_routes(const rd_net *t, int l)
+{
+    return t->layer[l].chosen;
+}
+
 /* ---- products: out = x W^T, and its two gradients ---- */
 
 static rd_status times(rd_net *t, float *out, const float *x, const float *w, int rows, int in,
@@ -535,6 +540,7 @@ static void choose(const rd_model_config *c, const float *score, const float *bi
 
             for (int g = 0; g < c->n_group; g++)
                 if (group[g] < INFINITY && (worst < 0 || group[g] <= group[worst])) worst = g;
+            if (worst < 0) break; /* no number among the scores: the loss will not be one either */
             for (int e = worst * per; e < (worst + 1) * per; e++) biased[e] = -INFINITY;
             group[worst] = INFINITY;
         }

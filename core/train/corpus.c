@@ -26,6 +26,8 @@ enum {
     FILE_MOST = 1 << 20,
     LINE_LONG = 24, /* signs without white space: what the decontamination list counts */
     NAME_BYTES = 64,
+    KINDS_MOST = 256, /* endings that are counted apart */
+    KINDS_SHOWN = 4,
     DOCS_MOST = 1 << 24
 };
 
@@ -111,6 +113,21 @@ int rd_corpus_vocab(const rd_corpus *c)
     return (int)c->head->vocab;
 }
 
+uint64_t rd_corpus_digest(const rd_corpus *c)
+{
+    const unsigned char *bytes = c->map.data;
+    uint64_t h = 1, word;
+    size_t i = 0;
+
+    for (; i + sizeof word <= c->map.bytes; i += sizeof word) {
+        memcpy(&word, bytes + i, sizeof word);
+        h = (h ^ word) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 29;
+    }
+    for (; i < c->map.bytes; i++) h = (h ^ bytes[i]) * 0x100000001b3u;
+    return h ^ (h >> 31);
+}
+
 rd_corpus_doc rd_corpus_at(const rd_corpus *c, int i)
 {
     const entry *e = &c->entries[i];
@@ -180,10 +197,10 @@ static rd_status read_decontam(set *out, const char *path, rd_error *err)
 
 /* ---- the sieve ---- */
 
-enum reason { KEPT, SIZE, ENCODING, GENERATED, TABLE, LISTED, COPY, REASONS };
+enum reason { KEPT, UNREADABLE, SIZE, ENCODING, GENERATED, TABLE, LISTED, COPY, REASONS };
 
-static const char *const reason_names[REASONS] = { "kept",  "size",   "encoding", "generated",
-                                                   "table", "listed", "copy" };
+static const char *const reason_names[REASONS] = { "kept",      "unreadable", "size",   "encoding",
+                                                   "generated", "table",      "listed", "copy" };
 
 typedef struct document {
     char *text;
@@ -191,6 +208,11 @@ typedef struct document {
     int language, package;
     bool held_out;
 } document;
+
+typedef struct kind { /* files of a language that we do not know, by their ending */
+    char ending[12];
+    int64_t files;
+} kind;
 
 typedef struct making {
     const rd_corpus_options *o;
@@ -200,6 +222,12 @@ typedef struct making {
     int packages;
     set listed, known;
     int64_t files[REASONS], bytes[REASONS];
+    void (*take)(void *user, const rd_source *s); /* what is kept goes here, not to `docs` */
+    void *user;
+    int64_t kept[3]; /* of each language */
+    kind kinds[KINDS_MOST];
+    int kinds_n;
+    int64_t others, folders; /* not looked at */
 } making;
 
 static bool valid_utf8(const unsigned char *s, size_t n)
@@ -335,16 +363,23 @@ static void take_file(making *mk, const char *path, int language, int package, b
     rd_buf b = { 0 };
     rd_error err;
 
-    if (rd_file_read(path, FILE_MOST, &b, &err)) {
-        mk->files[SIZE]++;
+    rd_status read = rd_file_read(path, FILE_MOST, &b, &err);
+
+    if (read) {
+        mk->files[read == RD_INVALID ? SIZE : UNREADABLE]++;
+        rd_buf_clear(&b);
         return;
     }
     enum reason why = judge(mk, b.data ? b.data : "", b.len);
 
     mk->files[why]++;
     mk->bytes[why] += (int64_t)b.len;
-    if (why == KEPT) {
+    if (why == KEPT && mk->take) {
+        mk->take(mk->user, &(rd_source){ path, b.data, b.len, language });
+    } else if (why == KEPT) {
         size_t skip = licence_bytes(b.data, b.len, language);
+
+        mk->kept[language]++;
 
         if (mk->n == mk->cap) {
             mk->cap = mk->cap ? 2 * mk->cap : 1024;
@@ -382,26 +417,59 @@ static int language_of_source(const char *name)
     return -1;
 }
 
+static void count_other(making *mk, const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    kind k = { .files = 1 };
+
+    mk->others++;
+    snprintf(k.ending, sizeof k.ending, "%s", dot && dot != name ? dot : "no ending");
+    for (int i = 0; i < mk->kinds_n; i++) {
+        if (strcmp(mk->kinds[i].ending, k.ending) != 0) continue;
+        mk->kinds[i].files++;
+        return;
+    }
+    if (mk->kinds_n < KINDS_MOST) mk->kinds[mk->kinds_n++] = k;
+}
+
 static void walk(making *mk, const char *dir, int package, bool held_out, int depth)
 {
     struct dirent **list;
     int n = scandir(dir, &list, NULL, alphasort);
 
+    mk->files[UNREADABLE] += n < 0;
     for (int i = 0; i < n; i++) {
-        char *path = rd_path_join(dir, list[i]->d_name);
+        const char *name = list[i]->d_name;
+        char *path = rd_path_join(dir, name);
         struct stat st;
-        int language = language_of_source(list[i]->d_name);
+        int language = language_of_source(name);
 
-        if (!lstat(path, &st)) {
-            if (S_ISDIR(st.st_mode) && depth < 32 && !skipped_folder(list[i]->d_name))
-                walk(mk, path, package, held_out, depth + 1);
-            if (S_ISREG(st.st_mode) && language >= 0)
+        if (lstat(path, &st)) {
+            mk->files[UNREADABLE]++;
+        } else if (S_ISDIR(st.st_mode) && strcmp(name, ".") != 0 && strcmp(name, "..") != 0) {
+            bool in = depth < 32 && !skipped_folder(name);
+
+            if (in) walk(mk, path, package, held_out, depth + 1);
+            mk->folders += !in;
+        } else if (S_ISREG(st.st_mode)) {
+            if (language >= 0)
                 take_file(mk, path, language, package, held_out);
+            else
+                count_other(mk, name);
         }
         free(path);
         free(list[i]);
     }
     if (n >= 0) free(list);
+}
+
+static void walk_package(making *mk, const char *dir, const char *name, bool held_out)
+{
+    mk->names = rd_resize(mk->names, (size_t)mk->packages + 1, sizeof *mk->names);
+    memset(mk->names[mk->packages], 0, NAME_BYTES);
+    snprintf(mk->names[mk->packages], NAME_BYTES, "%.*s", NAME_BYTES - 1, name);
+    walk(mk, dir, mk->packages, held_out, 0);
+    mk->packages++;
 }
 
 static rd_status walk_packages(making *mk, const char *dir, bool held_out, rd_error *err)
@@ -414,16 +482,33 @@ static rd_status walk_packages(making *mk, const char *dir, bool held_out, rd_er
         if (list[i]->d_name[0] != '.') {
             char *path = rd_path_join(dir, list[i]->d_name);
 
-            mk->names = rd_resize(mk->names, (size_t)mk->packages + 1, sizeof *mk->names);
-            memset(mk->names[mk->packages], 0, NAME_BYTES);
-            snprintf(mk->names[mk->packages], NAME_BYTES, "%.*s", NAME_BYTES - 1, list[i]->d_name);
-            walk(mk, path, mk->packages, held_out, 0);
-            mk->packages++;
+            if (rd_is_folder(path)) walk_package(mk, path, list[i]->d_name, held_out);
             free(path);
         }
         free(list[i]);
     }
     free(list);
+    return RD_OK;
+}
+
+rd_status rd_corpus_walk(const char *dir, void (*take)(void *user, const rd_source *s), void *user,
+                         rd_error *err)
+{
+    making mk = { .take = take, .user = user };
+
+    if (!rd_is_folder(dir)) return rd_fail(err, RD_NOT_FOUND, "%s: no such folder", dir);
+    walk(&mk, dir, 0, true, 0);
+    free(mk.known.slot);
+    return RD_OK;
+}
+
+static rd_status walk_training(making *mk, rd_error *err)
+{
+    const char *dir = mk->o->train_dir;
+
+    if (!mk->o->one_package) return walk_packages(mk, dir, false, err);
+    if (!rd_is_folder(dir)) return rd_fail(err, RD_NOT_FOUND, "%s: not a folder", dir);
+    walk_package(mk, dir, ".", false);
     return RD_OK;
 }
 
@@ -437,6 +522,33 @@ static void report(const making *mk, const char *format, ...)
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     mk->o->report(line);
+}
+
+static int by_files(const void *a, const void *b)
+{
+    const kind *x = a, *y = b;
+
+    return x->files != y->files ? (x->files < y->files) - (x->files > y->files)
+                                : strcmp(x->ending, y->ending);
+}
+
+static void report_sieve(making *mk)
+{
+    rd_buf kinds = { 0 };
+
+    for (int i = 0; i < REASONS; i++)
+        report(mk, "%s: %lld files, %.1f MB", reason_names[i], (long long)mk->files[i],
+               (double)mk->bytes[i] * 1e-6);
+    qsort(mk->kinds, (size_t)mk->kinds_n, sizeof *mk->kinds, by_files);
+    for (int i = 0; i < mk->kinds_n && i < KINDS_SHOWN; i++)
+        rd_buf_format(&kinds, "%s%lld %s", i ? ", " : "", (long long)mk->kinds[i].files,
+                      mk->kinds[i].ending);
+    report(mk, "taken: %lld Python files, %lld C files", (long long)mk->kept[RD_LANGUAGE_PYTHON],
+           (long long)mk->kept[RD_LANGUAGE_C]);
+    report(mk, "not looked at: %lld files of other kinds%s%s%s, %lld folders",
+           (long long)mk->others, kinds.len ? " (" : "", kinds.len ? kinds.data : "",
+           kinds.len ? ")" : "", (long long)mk->folders);
+    rd_buf_clear(&kinds);
 }
 
 static rd_status pack(making *mk, rd_bpe *bpe, rd_error *err)
@@ -496,13 +608,17 @@ rd_status rd_corpus_make(const rd_corpus_options *o, rd_error *err)
 
     if (o->decontam) status = read_decontam(&mk.listed, o->decontam, err);
     if (!status && o->held_dir) status = walk_packages(&mk, o->held_dir, true, err);
-    if (!status) status = walk_packages(&mk, o->train_dir, false, err);
-    if (!status && mk.n == 0)
-        status = rd_fail(err, RD_INVALID, "%s: no text is left", o->train_dir);
+    if (!status) status = walk_training(&mk, err);
     if (status) goto out;
-    for (int i = 0; i < REASONS; i++)
-        report(&mk, "%s: %lld files, %.1f MB", reason_names[i], (long long)mk.files[i],
-               (double)mk.bytes[i] * 1e-6);
+    report_sieve(&mk);
+    if (mk.n == 0) {
+        status =
+            rd_fail(err, RD_INVALID,
+                    "%s: no text is left; Python and C files (.py, .c, .h) of %d bytes to %d KB "
+                    "are learnt from",
+                    o->train_dir, FILE_LEAST, FILE_MOST >> 10);
+        goto out;
+    }
     for (size_t i = 0; !o->tokenizer && i < mk.n; i++)
         if (!mk.docs[i].held_out) rd_bpe_count(bpe, mk.docs[i].text, mk.docs[i].n);
     if (o->tokenizer)

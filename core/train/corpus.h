@@ -29,11 +29,14 @@ rd_status rd_corpus_open(const char *path, rd_corpus **out, rd_error *err);
 void rd_corpus_close(rd_corpus *c);
 int rd_corpus_count(const rd_corpus *c);
 int rd_corpus_vocab(const rd_corpus *c);
+/* Of everything in it: two corpora with the same digest hold the same text. */
+uint64_t rd_corpus_digest(const rd_corpus *c);
 rd_corpus_doc rd_corpus_at(const rd_corpus *c, int i);
 const char *rd_corpus_package(const rd_corpus *c, int package);
 
 typedef struct rd_corpus_options {
     const char *train_dir; /* one folder a package below it */
+    bool one_package;      /* train_dir is itself a package: a repository */
     const char *held_dir;  /* likewise, never trained on */
     const char *out;       /* corpus.rdc, tokenizer.json go here */
     const char *decontam;  /* list of BLAKE2b-64 of lines, or NULL */
@@ -42,7 +45,20 @@ typedef struct rd_corpus_options {
     void (*report)(const char *line); /* what was kept and dropped; may be NULL */
 } rd_corpus_options;
 
+/* Python and C (.py, .c, .h). What cannot be read, is not UTF-8, too large or not written by hand is
+ * skipped and counted. RD_INVALID when nothing is left. */
 rd_status rd_corpus_make(const rd_corpus_options *o, rd_error *err);
+
+/* A file that the sieve keeps; borrowed. */
+typedef struct rd_source {
+    const char *path, *text;
+    size_t bytes;
+    int language; /* enum rd_language */
+} rd_source;
+
+/* The source files below DIR in the order of sorted paths, through the same sieve. */
+rd_status rd_corpus_walk(const char *dir, void (*take)(void *user, const rd_source *s), void *user,
+                         rd_error *err);
 
 /* BLAKE2b with an 8-byte digest (RFC 7693), first byte highest. For lines shorter than 64 KB. */
 uint64_t rd_blake2b_64(const void *bytes, size_t n);

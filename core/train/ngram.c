@@ -92,21 +92,27 @@ static int64_t followers(const rd_ngram *g, int64_t low, int64_t high, int depth
     return n;
 }
 
+/* The range of places that `len` tokens of context stand before; empty: they never did. */
+static void range_of(const rd_ngram *g, const uint16_t *context, int len, int64_t *low,
+                     int64_t *high)
+{
+    *low = 0;
+    *high = g->n;
+    for (int d = 0; d < len && *low < *high; d++) {
+        *low = bound(g, *low, *high, d, context[d]);
+        *high = bound(g, *low, *high, d, (uint32_t)context[d] + 1);
+    }
+}
+
 /* p(next | context of `len` tokens), from the shortest context up. */
 static double probability(const rd_ngram *g, const uint16_t *context, int len, uint16_t next)
 {
     double p = 1.0 / g->vocab;
 
     for (int k = 0; k <= len; k++) {
-        int64_t low = 0, high = g->n;
+        int64_t low, high;
 
-        for (int d = 0; d < k && low < high; d++) {
-            uint32_t id = context[len - k + d];
-            int64_t from = bound(g, low, high, d, id);
-
-            high = bound(g, from, high, d, id + 1);
-            low = from;
-        }
+        range_of(g, context + len - k, k, &low, &high);
         if (low >= high) break;
         int64_t from = bound(g, low, high, k, next),
                 to = bound(g, from, high, k, (uint32_t)next + 1);
@@ -127,4 +133,26 @@ double rd_ngram_bits(const rd_ngram *g, const uint16_t *ids, int n)
         bits -= log2(probability(g, ids + i - len, len, ids[i]));
     }
     return bits;
+}
+
+bool rd_ngram_next(const rd_ngram *g, const uint16_t *context, int n,
+                   bool (*allowed)(void *user, uint16_t id), void *user, uint16_t *out)
+{
+    for (int k = n < RD_NGRAM_MOST ? n : RD_NGRAM_MOST; k >= 0; k--) {
+        int64_t low, high, most = 0;
+
+        range_of(g, context + n - k, k, &low, &high);
+        while (low < high) {
+            uint16_t id = g->ids[g->at[low] + (uint32_t)k];
+            int64_t end = bound(g, low, high, k, (uint32_t)id + 1);
+
+            if (id != UINT16_MAX && end - low > most && (!allowed || allowed(user, id))) {
+                most = end - low;
+                *out = id;
+            }
+            low = end;
+        }
+        if (most) return true;
+    }
+    return false;
 }

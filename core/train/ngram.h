@@ -9,6 +9,7 @@
 
 #include "core/base/status.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { RD_NGRAM_MOST = 24 };
@@ -20,5 +21,9 @@ rd_status rd_ngram_open(const uint16_t *ids, int64_t n, int vocab, rd_ngram **ou
 void rd_ngram_close(rd_ngram *g);
 /* Bits that `n` tokens cost from left to right, with no context before the first. */
 double rd_ngram_bits(const rd_ngram *g, const uint16_t *ids, int n);
+/* The most frequent follower of the longest end of `context` (its last RD_NGRAM_MOST tokens at most) that was
+ * seen with one that is allowed (NULL: all are); the lowest id of equals. False: the text has none. */
+bool rd_ngram_next(const rd_ngram *g, const uint16_t *context, int n,
+                   bool (*allowed)(void *user, uint16_t id), void *user, uint16_t *out);
 
 #endif

@@ -13,6 +13,7 @@
 enum { ANCHOR_LEAST = 8 };
 
 static const float length_weight = 3.0f, keep_weight = 0.5f, rate_weight_most = 5.0f;
+static const float draft_length_weight = 1.5f;
 
 static rd_train_row *add(rd_rows *r)
 {
@@ -243,6 +244,112 @@ static void add_hole_block(rd_rows *r, const rd_objective_tokens *t, const rd_ho
     }
 }
 
+/* ---- drafts ---- */
+
+enum { ALIGN_MOST = 256 };
+
+/* length[i][j]: of the longest common subsequence of draft[i..] and text[j..]. */
+static uint16_t *common_lengths(const int32_t *draft, int n, const int32_t *text, int m)
+{
+    uint16_t *length = rd_alloc_array((size_t)(n + 1) * (size_t)(m + 1), sizeof *length);
+
+    for (int i = n - 1; i >= 0; i--) {
+        for (int j = m - 1; j >= 0; j--) {
+            uint16_t *at = length + i * (m + 1) + j;
+
+            *at = at[1] > at[m + 1] ? at[1] : at[m + 1];
+            if (draft[i] == text[j] && at[m + 2] + 1 > *at) *at = (uint16_t)(at[m + 2] + 1);
+        }
+    }
+    return length;
+}
+
+void rd_draft_labels(const rd_objective_tokens *t, const int32_t *draft, int n, const int32_t *text,
+                     int text_n, int32_t *label)
+{
+    int m = least(text_n, ALIGN_MOST), i = 0, j = 0;
+    uint16_t *length = common_lengths(draft, n, text, m);
+
+    while (i <= n) {
+        int gap = i, from = j;
+
+        /* Up to the next token that both share, or the end of both. */
+        while (i < n && j < m &&
+               !(draft[i] == text[j] &&
+                 length[i * (m + 1) + j] == length[(i + 1) * (m + 1) + j + 1] + 1)) {
+            if (length[(i + 1) * (m + 1) + j] >= length[i * (m + 1) + j + 1])
+                i++;
+            else
+                j++;
+        }
+        bool last = i == n || j == m;
+
+        if (last) {
+            i = n + 1; /* the mask behind the draft belongs to the last gap */
+            j = m;
+        }
+        int slots = i - gap, missing = j - from;
+
+        for (int k = 0; k < slots; k++) label[gap + k] = k < missing ? text[from + k] : t->del;
+        if (last) {
+            if (missing > slots) label[n] = t->split;
+            break;
+        }
+        label[i] = missing > slots ? t->split : draft[i];
+        i++;
+        j++;
+    }
+    free(length);
+}
+
+static void add_draft(rd_rows *r, const rd_objective_tokens *t, const rd_hole *hole, int first,
+                      const rd_draft_ids *draft)
+{
+    int own = r->n, len = draft->n + 1, start = hole->context_n;
+    int rows = len + least(hole->block - len, hole->anchor_n);
+    int32_t *label = rd_alloc_array((size_t)len, sizeof *label);
+
+    rd_draft_labels(t, draft->id, draft->n, hole->text, hole->text_n, label);
+    for (int i = 0; i < rows; i++) {
+        rd_train_row row = { .position = start + i,
+                             .clean_start = first,
+                             .clean_end = first + start,
+                             .own_start = own,
+                             .own_end = own + rows,
+                             .label = -1,
+                             .task = RD_TASK_EDIT };
+
+        if (i >= len) {
+            row.token = hole->anchor[i - len];
+        } else {
+            bool length = label[i] == t->del || label[i] == t->split;
+
+            row.token = i < draft->n ? draft->id[i] : t->mask;
+            row.label = label[i];
+            row.weight = label[i] == row.token ? keep_weight : length ? draft_length_weight : 1.0f;
+        }
+        *add(r) = row;
+    }
+    free(label);
+}
+
+/* A block of the context, partly masked. */
+static void ask_context(rd_rows *r, const rd_objective_tokens *t, const rd_hole *hole, int first,
+                        rd_random *random)
+{
+    rd_noise noise = { .block = hole->block };
+    int start =
+        (int)rd_random_below(random, (uint32_t)(hole->context_n / hole->block)) * hole->block;
+    float rate = draw_rate(random, hole->block);
+    float weight = 1.0f / rate < rate_weight_most ? 1.0f / rate : rate_weight_most;
+    bool *hidden = rd_alloc_array((size_t)hole->block, sizeof *hidden);
+
+    for (int i = 0; i < hole->block; i++) hidden[i] = rd_random_unit(random) < (double)rate;
+    add_noisy_block(r, t, &noise, hole->context, hole->context_n, first, start, hidden, weight,
+                    random);
+    free(hidden);
+}
+
 void rd_rows_hole(rd_rows *r, const rd_objective_tokens *t, const rd_hole *hole, rd_random *random)
 {
     int whole =
@@ -258,6 +365,10 @@ void rd_rows_hole(rd_rows *r, const rd_objective_tokens *t, const rd_hole *hole,
     for (int done = 0; done <= whole; done += hole->block)
         for (int v = 0; v < hole->versions; v++)
             add_hole_block(r, t, hole, first, done, canvas, random);
+    for (int i = 0; i < hole->n_drafts; i++)
+        if (hole->drafts[i].n <= hole->block - ANCHOR_LEAST - 1)
+            add_draft(r, t, hole, first, &hole->drafts[i]);
+    for (int i = 0; i < hole->context_copies; i++) ask_context(r, t, hole, first, random);
     free(canvas);
     rd_ids_clear(&clean);
 }

@@ -4,7 +4,9 @@
  * with a share of each block masked, and a share of the visible tokens wrong. Hole: the editor's
  * layout, a hole whose canvas has the true length, is too long (surplus masks are labelled delete)
  * or too short (a mask that stands for several tokens is labelled split, as a split turns one mask
- * into two). A run of masks that is too long or too short shows it at its end.
+ * into two). A run of masks that is too long or too short shows it at its end. A draft in the hole is
+ * to be edited: each of its tokens is kept, replaced, deleted, or split (what is missing stands before
+ * it); one mask behind it stands for what is missing at its end.
  *
  * Pure functions of tokens and a random state; any thread.
  * Source: arXiv 2512.15745 section 4; the layout is that of docs/training.md.
@@ -48,6 +50,16 @@ typedef struct rd_noise {
 void rd_rows_blocks(rd_rows *r, const rd_objective_tokens *t, const rd_noise *noise,
                     const int32_t *ids, int n, rd_random *random);
 
+/* What should become of a draft's tokens, by a longest common subsequence with the text: label [n + 1],
+ * the last one for the mask behind the draft. A kept token is labelled by itself. */
+void rd_draft_labels(const rd_objective_tokens *t, const int32_t *draft, int n, const int32_t *text,
+                     int text_n, int32_t *label);
+
+typedef struct rd_draft_ids {
+    const int32_t *id;
+    int n; /* at most block - 9: an anchor and the mask behind must fit */
+} rd_draft_ids;
+
 typedef struct rd_hole {
     const int32_t *context; /* [context_n], a multiple of the block: up to and with the echo */
     int context_n;
@@ -57,6 +69,10 @@ typedef struct rd_hole {
     int anchor_n;
     int block;
     int versions; /* noisy copies of each block of the hole */
+    const rd_draft_ids
+        *drafts; /* each is a copy more of the hole's block: of a hole of one block */
+    int n_drafts;
+    int context_copies; /* so many of the context's blocks are asked for too, partly masked */
 } rd_hole;
 
 void rd_rows_hole(rd_rows *r, const rd_objective_tokens *t, const rd_hole *hole, rd_random *random);

@@ -214,9 +214,10 @@ rd_status rd_optimizer_step(rd_optimizer *o, float *w, const float *grad, float 
     rd_pool_run(o->pool, o->p->count, square_tensor, o);
     for (int i = 0; i < o->p->count; i++) sum += o->squares[i];
     *norm = sqrt(sum);
-    if (!isfinite(sum)) {
-        return rd_fail(err, RD_INVALID, "step %lld: the gradient is not finite",
-                       (long long)o->steps + 1);
+    for (int i = 0; i < o->p->count; i++) {
+        if (isfinite(o->squares[i])) continue;
+        return rd_fail(err, RD_INVALID, "step %lld: the gradient of %s is not finite",
+                       (long long)o->steps + 1, o->p->param[i].name);
     }
     o->scale = o->options.clip > 0.0f && *norm > (double)o->options.clip
                    ? (float)((double)o->options.clip / *norm)

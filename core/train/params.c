@@ -2,7 +2,9 @@
 #include "core/train/params.h"
 
 #include "core/base/memory.h"
+#include "core/format/quant.h"
 #include "core/format/safetensors.h"
+#include "core/train/kernels.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -182,6 +184,42 @@ rd_status rd_params_write(const rd_params *p, const float *w, rd_dtype type, con
     free(half);
     free(t);
     return status;
+}
+
+rd_status rd_params_round_int8(const rd_params *p, int i, const float *w, float *out, rd_error *err)
+{
+    const rd_param *q = &p->param[i];
+    size_t cols = (size_t)q->cols, n = (size_t)q->rows * cols;
+    bool whole = q->kind != RD_PARAM_TABLE && q->kind != RD_PARAM_MATRIX;
+    int8_t *packed = whole ? NULL : rd_alloc_array(cols, sizeof *packed);
+    rd_status s = RD_OK;
+
+    w += q->offset;
+    out += q->offset;
+    for (size_t k = 0; k < n; k++) out[k] = whole ? w[k] : rd_bf16_to_f32(rd_f32_to_bf16(w[k]));
+    for (size_t r = 0; !whole && !s && r < n; r += cols) {
+        rd_error why;
+        float scale;
+
+        if (rd_quant_int8_row(packed, &scale, out + r, cols, &why)) {
+            s = rd_fail(err, RD_INVALID, "%s: row %zu: %s", q->name, r / cols, why.text);
+            break;
+        }
+        for (size_t c = 0; c < cols; c++) out[r + c] = (float)packed[c] * scale;
+    }
+    free(packed);
+    return s;
+}
+
+const char *rd_params_not_finite(const rd_params *p, const float *x)
+{
+    for (int i = 0; i < p->count; i++) {
+        const rd_param *q = &p->param[i];
+
+        if (!isfinite(rd_sum_squares(x + q->offset, (size_t)q->rows * (size_t)q->cols)))
+            return q->name;
+    }
+    return NULL;
 }
 
 /* A matrix that was packed as int8: W.q and a scale a row in W.s. */

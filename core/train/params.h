@@ -55,6 +55,12 @@ void rd_params_seed(const rd_params *p, float *w, uint64_t seed);
  * and bias are always F32). */
 rd_status rd_params_write(const rd_params *p, const float *w, rd_dtype type, const char *dir,
                           rd_error *err);
+/* Tensor `i` of `w` into `out`, both [size]: what it is after rd_params_write in BF16 and
+ * rd_quantize_model in int8. RD_INVALID where it is not finite. */
+rd_status rd_params_round_int8(const rd_params *p, int i, const float *w, float *out,
+                               rd_error *err);
+/* The name of the first tensor of `x` [size] that is not finite, or NULL. */
+const char *rd_params_not_finite(const rd_params *p, const float *x);
 /* Read the weights of a model folder of the same shape into `w`: float types, or our int8. */
 rd_status rd_params_read(const rd_params *p, float *w, const char *dir, rd_error *err);
 

@@ -2,6 +2,7 @@
 #include "core/train/sampler.h"
 
 #include "core/base/memory.h"
+#include "core/decode/draft.h"
 #include "core/decode/prompt.h"
 
 #include <stdlib.h>
@@ -10,11 +11,16 @@
 enum {
     WINDOW = 512,   /* tokens of a window without a hole */
     HOLE_MOST = 96, /* tokens */
-    VERSIONS = 6,   /* noisy copies of a hole's block */
-    ANCHOR = 32
+    VERSIONS = 5,   /* noisy copies of a hole's block */
+    ANCHOR = 32,
+    DRAFTS = 3,      /* copies with a draft in the hole */
+    DRAFT_MOST = 23, /* tokens */
+    CONTEXT_COPIES = 3,
+    SIDE = 4000 /* tokens on each side in which drafts are looked for */
 };
 
 struct rd_mixture {
+    double early, next_early; /* the first share of the run, and how much of it is next tokens */
     const rd_corpus *corpus;
     rd_bpe *bpe;
     rd_objective_tokens tokens;
@@ -24,7 +30,8 @@ struct rd_mixture {
     int64_t *upto[3]; /* sums of their weights */
     int docs_n[3];
     rd_ids doc, made; /* scratch */
-    rd_buf text;
+    rd_buf text, before, after;
+    rd_ids draft[DRAFTS];
 };
 
 rd_status rd_mixture_open(const rd_corpus *corpus, rd_bpe *bpe, rd_mixture **out, rd_error *err)
@@ -36,6 +43,8 @@ rd_status rd_mixture_open(const rd_corpus *corpus, rd_bpe *bpe, rd_mixture **out
                        rd_bpe_size(bpe));
     rd_mixture *m = rd_alloc0(sizeof *m);
 
+    m->early = 0.35;
+    m->next_early = 0.8;
     m->corpus = corpus;
     m->bpe = bpe;
     m->flags = rd_alloc_array((size_t)vocab, 1);
@@ -88,6 +97,12 @@ rd_status rd_mixture_open(const rd_corpus *corpus, rd_bpe *bpe, rd_mixture **out
     return RD_OK;
 }
 
+void rd_mixture_continue(rd_mixture *m)
+{
+    m->early = 0.5;
+    m->next_early = 0.3;
+}
+
 void rd_mixture_close(rd_mixture *m)
 {
     if (!m) return;
@@ -99,6 +114,9 @@ void rd_mixture_close(rd_mixture *m)
     rd_ids_clear(&m->doc);
     rd_ids_clear(&m->made);
     rd_buf_clear(&m->text);
+    rd_buf_clear(&m->before);
+    rd_buf_clear(&m->after);
+    for (int i = 0; i < DRAFTS; i++) rd_ids_clear(&m->draft[i]);
     free(m);
 }
 
@@ -299,14 +317,108 @@ static span cut(rd_mixture *m, const rd_corpus_doc *d, span s, bool inside, rd_r
     return made;
 }
 
+/* ---- drafts ---- */
+
+static void spell(const rd_mixture *m, const uint16_t *ids, int n, rd_buf *out)
+{
+    rd_buf_reset(out);
+    for (int i = 0; i < n; i++) {
+        size_t len;
+        const char *bytes = rd_bpe_bytes(m->bpe, ids[i], &len);
+
+        rd_buf_append(out, bytes, len);
+    }
+}
+
+/* A line of the same file that stands among lines like the hole's, as the engine finds it. */
+static bool similar_line(rd_mixture *m, const rd_corpus_doc *d, span s, rd_random *random,
+                         rd_ids *out)
+{
+    rd_draft found[RD_DRAFTS_MOST];
+    int first = s.start > SIDE ? s.start - SIDE : 0,
+        last = d->n - s.end < SIDE ? d->n : s.end + SIDE;
+
+    spell(m, d->ids + first, s.start - first, &m->before);
+    spell(m, d->ids + s.end, last - s.end, &m->after);
+    if (!m->before.data || !m->after.data) return false;
+    int n = rd_drafts_find(m->before.data, m->before.len, m->after.data, m->after.len, found,
+                           RD_DRAFTS_MOST);
+
+    if (n > 0) {
+        const rd_draft *draw = &found[rd_random_below(random, 2) ? 0 : below(random, n)];
+
+        rd_bpe_encode(m->bpe, draw->text.data, draw->text.len, out);
+    }
+    rd_drafts_clear(found, n);
+    return n > 0;
+}
+
+/* Any token of the document, or of the vocabulary. */
+static int32_t other_token(const rd_mixture *m, const rd_corpus_doc *d, rd_random *random)
+{
+    if (rd_random_below(random, 5)) return d->ids[rd_random_below(random, (uint32_t)d->n)];
+    return RD_BPE_RESERVED + below(random, m->tokens.vocab - RD_BPE_RESERVED);
+}
+
+/* The hole's own text with a few faults: dropped, doubled, swapped and wrong tokens. */
+static void faulty_text(const rd_mixture *m, const rd_corpus_doc *d, const int32_t *text, int n,
+                        rd_random *random, rd_ids *out)
+{
+    int faults = below(random, 3) + (rd_random_below(random, 4) == 0 ? 2 : 0);
+
+    rd_ids_append(out, text, n);
+    for (; faults > 0 && out->n > 0; faults--) {
+        int at = below(random, out->n), kind = below(random, 6);
+        int32_t *id = out->id;
+
+        if (kind == 0) {
+            memmove(id + at, id + at + 1, (size_t)(out->n - at - 1) * sizeof *id);
+            out->n--;
+        } else if (kind == 1) {
+            rd_ids_push(out, 0);
+            memmove(out->id + at + 1, out->id + at, (size_t)(out->n - at - 1) * sizeof *id);
+        } else if (kind == 2 && at + 1 < out->n) {
+            int32_t first = id[at];
+
+            id[at] = id[at + 1];
+            id[at + 1] = first;
+        } else {
+            id[at] = other_token(m, d, random);
+        }
+    }
+}
+
+static int draw_drafts(rd_mixture *m, const rd_corpus_doc *d, span s, const int32_t *text, int n,
+                       rd_random *random, rd_draft_ids *out)
+{
+    int count = 0;
+
+    for (int i = 0; i < DRAFTS; i++) {
+        rd_ids *draft = &m->draft[count];
+
+        rd_ids_reset(draft);
+        if (i == 0 || rd_random_below(random, 3) == 0) {
+            if (!similar_line(m, d, s, random, draft)) continue;
+        } else {
+            faulty_text(m, d, text, n, random, draft);
+        }
+        if (draft->n > DRAFT_MOST) continue;
+        out[count++] = (rd_draft_ids){ draft->id, draft->n };
+    }
+    return count;
+}
+
 static bool sample_hole(rd_mixture *m, int most, rd_random *random, rd_rows *rows)
 {
     rd_layout layout = rd_layout_default();
     rd_corpus_doc d = draw_doc(m, random);
-    span s;
+    rd_draft_ids drafts[DRAFTS];
+    span s, whole;
 
     if (!draw_span(m, &d, random, &s)) return false;
-    s = cut(m, &d, s, rd_random_below(random, 10) == 0, random);
+    whole = s;
+    bool inside = rd_random_below(random, 10) == 0;
+    s = cut(m, &d, s, inside, random);
     if (s.end - s.start > HOLE_MOST) return false;
     layout.far_most = layout.far_step * (int)rd_random_below(random, 3);
     layout.quote_most = rd_random_below(random, 4) ? 128 : 16 + below(random, 112);
@@ -328,7 +440,14 @@ static bool sample_hole(rd_mixture *m, int most, rd_random *random, rd_rows *row
     int blocks = hole.text_n / hole.block + 1;
 
     hole.versions = blocks > 2 ? 2 : VERSIONS / blocks;
-    if (hole.context_n + hole.text_n + blocks * hole.versions * hole.block > most) return false;
+    hole.context_copies = CONTEXT_COPIES;
+    if (blocks == 1 && !inside) {
+        hole.n_drafts = draw_drafts(m, &d, whole, hole.text, hole.text_n, random, drafts);
+        hole.drafts = drafts;
+    }
+    int copies = blocks * hole.versions + hole.n_drafts + hole.context_copies;
+
+    if (hole.context_n + hole.text_n + copies * hole.block > most) return false;
     rd_rows_hole(rows, &m->tokens, &hole, random);
     return true;
 }
@@ -337,7 +456,7 @@ static rd_status sample(void *user, double progress, int most, rd_random *random
                         rd_error *err)
 {
     rd_mixture *m = user;
-    double kind = rd_random_unit(random), next = progress < 0.35 ? 0.8 : 0.12;
+    double kind = rd_random_unit(random), next = progress < m->early ? m->next_early : 0.15;
 
     (void)err;
     if (kind < next) {

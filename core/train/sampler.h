@@ -3,7 +3,8 @@
  * Early: next tokens, half of them with the suffix first. Later: mostly holes in the editor's layout,
  * some masked whole windows, some with wrong tokens, and enough next tokens not to forget them.
  * Holes are lines, parts of lines, several lines, a block by its indent, spans cut inside tokens, and
- * nothing at all. Draws from the random state it is given alone.
+ * nothing at all; beside masks they hold drafts: similar lines of the same file, and the right text with
+ * faults. Draws from the random state it is given alone.
  */
 #ifndef RD_TRAIN_SAMPLER_H
 #define RD_TRAIN_SAMPLER_H
@@ -16,6 +17,8 @@ typedef struct rd_mixture rd_mixture;
 
 /* Borrows the corpus; `bpe` has the corpus' merges and is used to cut inside tokens. */
 rd_status rd_mixture_open(const rd_corpus *corpus, rd_bpe *bpe, rd_mixture **out, rd_error *err);
+/* For a run that starts from a trained model: no long start with next tokens. */
+void rd_mixture_continue(rd_mixture *m);
 void rd_mixture_close(rd_mixture *m);
 rd_sampler rd_mixture_sampler(rd_mixture *m);
 

@@ -3,15 +3,15 @@
 
 #include "core/base/clock.h"
 #include "core/base/memory.h"
-#include "core/format/safetensors.h"
+#include "core/train/checkpoint.h"
 #include "core/train/kernels.h"
 
 #include <errno.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { SLICE = 1 << 16 }; /* floats of the gradients added as one piece */
 
@@ -21,13 +21,6 @@ typedef struct thread_state {
     int64_t *load;
     rd_error error;
 } thread_state;
-
-/* What a checkpoint keeps beside the arrays. */
-typedef struct kept_state {
-    rd_random random;
-    int64_t steps;
-    double elapsed_s;
-} kept_state;
 
 struct rd_trainer {
     const rd_params *p;
@@ -41,7 +34,13 @@ struct rd_trainer {
     float **grad; /* a pack's */
     int64_t *load;
     float *w;
-    kept_state state;
+    float *rounded;  /* w as int8 makes it; NULL where no part of the run wants it */
+    float *mean;     /* of w over the last steps; likewise */
+    const float *in; /* what passes see: w or rounded */
+    rd_random random;
+    int64_t steps, averaged;
+    int64_t kept; /* the step of the last checkpoint; -1: none */
+    double elapsed_s;
     float scale;
     const rd_rows *running; /* packs under way: of a step, or held out */
     bool learning;
@@ -62,6 +61,7 @@ rd_train_options rd_train_defaults(void)
                                .lr = 2e-3f,
                                .warm_up = 120,
                                .decay_share = 0.22f,
+                               .fake_int8_share = 0.15f,
                                .optimizer = rd_optimizer_defaults(),
                                .checkpoint_s = 300.0,
                                .report_s = 10.0,
@@ -88,6 +88,14 @@ rd_status rd_trainer_open(const rd_params *p, const rd_train_options *o, const r
         rd_fail(err, RD_NO_MEMORY, "the trainer: no memory for %zu weights", p->size);
         goto fail;
     }
+    if (o->fake_int8_share > 0.0f) t->rounded = rd_try_alloc(p->size * sizeof *t->rounded);
+    if (o->average_share > 0.0f) t->mean = rd_try_alloc(p->size * sizeof *t->mean);
+    if ((o->fake_int8_share > 0.0f && !t->rounded) || (o->average_share > 0.0f && !t->mean)) {
+        rd_fail(err, RD_NO_MEMORY, "the trainer: no memory for a second copy of %zu weights",
+                p->size);
+        goto fail;
+    }
+    if (t->mean) memset(t->mean, 0, p->size * sizeof *t->mean);
     for (int i = 0; i < t->packs; i++) {
         t->grad[i] = rd_try_alloc(p->size * sizeof **t->grad);
         if (t->grad[i]) continue;
@@ -101,7 +109,8 @@ rd_status rd_trainer_open(const rd_params *p, const rd_train_options *o, const r
     }
     if (rd_optimizer_open(p, &o->optimizer, t->pool, products, &t->optimizer, err)) goto fail;
     rd_params_seed(p, t->w, o->seed);
-    t->state.random = rd_random_seed(o->seed + 1);
+    t->random = rd_random_seed(o->seed + 1);
+    t->kept = -1;
     *out = t;
     return RD_OK;
 fail:
@@ -127,6 +136,8 @@ void rd_trainer_close(rd_trainer *t)
     free(t->pack);
     free(t->grad);
     free(t->load);
+    free(t->rounded);
+    free(t->mean);
     free(t->w);
     free(t);
 }
@@ -136,17 +147,22 @@ float *rd_trainer_weights(rd_trainer *t)
     return t->w;
 }
 
+const float *rd_trainer_result(const rd_trainer *t)
+{
+    return t->averaged > 0 ? t->mean : t->w;
+}
+
 int64_t rd_trainer_steps(const rd_trainer *t)
 {
-    return t->state.steps;
+    return t->steps;
 }
 
 /* ---- one step ---- */
 
 static double share_done(const rd_trainer *t)
 {
-    double share = t->o.steps > 0 ? (double)t->state.steps / (double)t->o.steps
-                                  : t->state.elapsed_s / (60.0 * t->o.minutes);
+    double share = t->o.steps > 0 ? (double)t->steps / (double)t->o.steps
+                                  : t->elapsed_s / (60.0 * t->o.minutes);
 
     return share < 1.0 ? share : 1.0;
 }
@@ -155,7 +171,7 @@ static float rate_now(const rd_trainer *t)
 {
     double left = 1.0 - share_done(t), lr = (double)t->o.lr;
 
-    if (t->state.steps < t->o.warm_up) lr *= (double)(t->state.steps + 1) / t->o.warm_up;
+    if (t->steps < t->o.warm_up) lr *= (double)(t->steps + 1) / t->o.warm_up;
     if (left < (double)t->o.decay_share) lr *= left / (double)t->o.decay_share;
     return (float)lr;
 }
@@ -171,8 +187,8 @@ static rd_status draw_packs(rd_trainer *t, rd_error *err)
         while (pack->n < t->o.rows_per_pack) {
             int before = pack->n;
 
-            if (t->sampler.sample(t->sampler.user, share_done(t), t->o.sample_rows,
-                                  &t->state.random, pack, err))
+            if (t->sampler.sample(t->sampler.user, share_done(t), t->o.sample_rows, &t->random,
+                                  pack, err))
                 return err->status;
             if (pack->n - before > t->o.sample_rows) {
                 return rd_fail(err, RD_INVALID, "a sample has %d rows, at most %d may be",
@@ -195,8 +211,44 @@ static void run_pack(void *user, int i, int thread)
 
     if (s->error.status) return;
     if (t->learning) memset(t->grad[i], 0, t->p->size * sizeof **t->grad);
-    s->error.status = rd_net_run(s->net, t->w, pack->row, pack->n, t->scale,
+    s->error.status = rd_net_run(s->net, t->in, pack->row, pack->n, t->scale,
                                  t->learning ? t->grad[i] : NULL, &s->stats, &s->error);
+}
+
+static void round_tensor(void *user, int i, int thread)
+{
+    rd_trainer *t = user;
+    thread_state *s = &t->thread[thread];
+
+    if (!s->error.status)
+        s->error.status = rd_params_round_int8(t->p, i, t->w, t->rounded, &s->error);
+}
+
+/* The weights that passes see until the next step. */
+static rd_status choose_weights(rd_trainer *t, rd_error *err)
+{
+    t->in = t->w;
+    if (!t->rounded || share_done(t) < 1.0 - (double)t->o.fake_int8_share) return RD_OK;
+    t->in = t->rounded;
+    for (int i = 0; i < rd_pool_threads(t->pool); i++) t->thread[i].error = (rd_error){ 0 };
+    rd_pool_run(t->pool, t->p->count, round_tensor, t);
+    for (int i = 0; i < rd_pool_threads(t->pool); i++) {
+        const rd_error *e = &t->thread[i].error;
+
+        if (e->status)
+            return rd_fail(err, e->status, "step %lld: %s", (long long)t->steps + 1, e->text);
+    }
+    return RD_OK;
+}
+
+static void average_slice(void *user, int i, int thread)
+{
+    rd_trainer *t = user;
+    size_t at = (size_t)i * SLICE, end = at + SLICE < t->p->size ? at + SLICE : t->p->size;
+    float by = 1.0f / (float)t->averaged;
+
+    (void)thread;
+    for (; at < end; at++) t->mean[at] += (t->w[at] - t->mean[at]) * by;
 }
 
 static void add_slice(void *user, int i, int thread)
@@ -243,15 +295,45 @@ static rd_status run_packs(rd_trainer *t, const rd_rows *packs, int n, bool lear
     return RD_OK;
 }
 
+static bool losses_are_numbers(const rd_train_stats *stats)
+{
+    for (int i = 0; i < RD_TASKS; i++)
+        if (!isfinite(stats->loss[i])) return false;
+    return true;
+}
+
+/* Why the loss is not a number: weights go first, for their gradients follow from them. */
+static rd_status not_a_number(const rd_trainer *t, rd_error *err)
+{
+    const char *what = "weights", *name = rd_params_not_finite(t->p, t->w);
+    char kept[64] = "no checkpoint was written";
+
+    for (int i = 0; i < t->packs && !name; i++) {
+        what = "the gradient";
+        name = rd_params_not_finite(t->p, t->grad[i]);
+    }
+    if (t->kept >= 0)
+        snprintf(kept, sizeof kept, "the last checkpoint is of step %lld", (long long)t->kept);
+    return rd_fail(err, RD_INVALID, "step %lld: the loss is not a number: %s of %s; %s",
+                   (long long)t->steps + 1, what, name ? name : "no tensor", kept);
+}
+
 static rd_status step(rd_trainer *t, rd_error *err)
 {
+    int slices = (int)((t->p->size + SLICE - 1) / SLICE);
+    bool average = t->mean && share_done(t) >= 1.0 - (double)t->o.average_share;
+
     t->lr = (double)rate_now(t);
-    if (draw_packs(t, err) || run_packs(t, t->pack, t->packs, true, &t->stats, err))
+    if (choose_weights(t, err) || draw_packs(t, err) ||
+        run_packs(t, t->pack, t->packs, true, &t->stats, err))
         return err->status;
-    rd_pool_run(t->pool, (int)((t->p->size + SLICE - 1) / SLICE), add_slice, t);
+    if (!losses_are_numbers(&t->stats)) return not_a_number(t, err);
+    rd_pool_run(t->pool, slices, add_slice, t);
     if (rd_optimizer_step(t->optimizer, t->w, t->grad[0], (float)t->lr, t->load, &t->norm, err))
         return err->status;
-    t->state.steps++;
+    t->steps++;
+    t->averaged = average ? t->averaged + 1 : 0;
+    if (average) rd_pool_run(t->pool, slices, average_slice, t);
     return RD_OK;
 }
 
@@ -261,6 +343,7 @@ rd_status rd_trainer_measure(rd_trainer *t, double *bits_per_byte, rd_error *err
     double loss = 0.0;
 
     t->scale = 1.0f;
+    if (choose_weights(t, err)) return err->status;
     if (run_packs(t, t->o.held_out, t->o.held_out_packs, false, &stats, err)) return err->status;
     for (int i = 0; i < RD_TASKS; i++) loss += stats.loss[i];
     *bits_per_byte = loss / log(2.0) / (double)t->o.held_out_bytes;
@@ -275,9 +358,9 @@ static rd_status open_csv(rd_trainer *t, rd_error *err)
 
     if (!t->o.dir || t->csv) return RD_OK;
     snprintf(path, sizeof path, "%s/log.csv", t->o.dir);
-    t->csv = fopen(path, t->state.steps > 0 ? "a" : "w");
+    t->csv = fopen(path, t->steps > 0 ? "a" : "w");
     if (!t->csv) return rd_fail(err, RD_IO, "%s: %s", path, strerror(errno));
-    if (t->state.steps == 0)
+    if (t->steps == 0)
         fputs("step,elapsed_s,total,next,hole,block,edit,lr,norm,rows_per_s,gflops,bits_per_byte\n",
               t->csv);
     return RD_OK;
@@ -296,13 +379,13 @@ static void write_csv(rd_trainer *t, const rd_train_progress *p)
 static void report(rd_trainer *t, double bits_per_byte)
 {
     double now = rd_now_ms(), seconds = (now - t->since_ms) / 1e3, loss = 0.0, weight = 0.0;
-    rd_train_progress p = { .step = t->state.steps,
+    rd_train_progress p = { .step = t->steps,
                             .share = share_done(t),
                             .lr = t->lr,
                             .norm = t->norm,
                             .rows_per_s = t->rows / seconds,
                             .gflops = t->stats.flops / seconds / 1e9,
-                            .elapsed_s = t->state.elapsed_s,
+                            .elapsed_s = t->elapsed_s,
                             .bits_per_byte = bits_per_byte };
 
     for (int i = 0; i < RD_TASKS; i++) {
@@ -324,27 +407,28 @@ static void report(rd_trainer *t, double bits_per_byte)
 
 rd_status rd_trainer_run(rd_trainer *t, int64_t steps, rd_error *err)
 {
-    int64_t until = steps > 0 ? t->state.steps + steps : INT64_MAX;
+    int64_t until = steps > 0 ? t->steps + steps : INT64_MAX;
     double last = rd_now_ms(), kept = last, measured = last;
     rd_error local;
 
     if (!err) err = &local;
     if (open_csv(t, err)) return err->status;
+    if (t->o.dir) rd_checkpoint_sweep(t->o.dir);
     t->since_ms = last;
-    while (share_done(t) < 1.0 && t->state.steps < until) {
+    while (share_done(t) < 1.0 && t->steps < until) {
         double bits = (double)NAN;
 
         if (rd_cancelled(t->o.cancel)) {
             if (t->o.dir && rd_trainer_checkpoint(t, t->o.dir, err)) return err->status;
             return rd_fail(err, RD_CANCELLED, "training stopped after %lld steps",
-                           (long long)t->state.steps);
+                           (long long)t->steps);
         }
         if (step(t, err)) return err->status;
         double now = rd_now_ms();
 
-        t->state.elapsed_s += (now - last) / 1e3;
+        t->elapsed_s += (now - last) / 1e3;
         last = now;
-        bool over = share_done(t) >= 1.0 || t->state.steps >= until;
+        bool over = share_done(t) >= 1.0 || t->steps >= until;
         bool measure = t->o.held_out && (over || now - measured >= 1e3 * t->o.measure_s);
 
         if (measure && rd_trainer_measure(t, &bits, err)) return err->status;
@@ -360,60 +444,100 @@ rd_status rd_trainer_run(rd_trainer *t, int64_t steps, rd_error *err)
 
 /* ---- checkpoints ---- */
 
-enum { ARRAYS = 3 };
+enum { ARRAYS = 4, TERMS = 12 };
+
+typedef struct form { /* a checkpoint of this run, and what it points into */
+    rd_kept_array array[ARRAYS];
+    rd_kept_term term[TERMS];
+    rd_checkpoint c;
+} form;
+
+__attribute__((format(printf, 3, 4))) static void add_term(form *f, const char *name,
+                                                           const char *format, ...)
+{
+    rd_kept_term *t = &f->term[f->c.terms++];
+    va_list args;
+
+    t->name = name;
+    va_start(args, format);
+    vsnprintf(t->value, sizeof t->value, format, args);
+    va_end(args);
+}
+
+static void fill_form(form *f, const rd_trainer *t)
+{
+    const rd_model_config *c = &t->p->config;
+    const rd_train_options *o = &t->o;
+    size_t n = t->p->size;
+
+    *f = (form){ .c = { .random = t->random,
+                        .steps = t->steps,
+                        .averaged = t->averaged,
+                        .elapsed_s = t->elapsed_s } };
+    f->array[f->c.arrays++] = (rd_kept_array){ "weights", t->w, n };
+    f->array[f->c.arrays++] =
+        (rd_kept_array){ "moment.0", rd_optimizer_moment(t->optimizer, 0), n };
+    f->array[f->c.arrays++] =
+        (rd_kept_array){ "moment.1", rd_optimizer_moment(t->optimizer, 1), n };
+    if (t->mean) f->array[f->c.arrays++] = (rd_kept_array){ "mean", t->mean, n };
+    add_term(
+        f, "shape",
+        "%zu weights: vocabulary %d, hidden %d, %d layers, heads %d/%d x %d, width %d, experts "
+        "%d x %d top %d + %d, dense %d, groups %d/%d, block %d, rotary %d %g, scale %g",
+        n, c->vocab_size, c->hidden_size, c->num_hidden_layers, c->num_attention_heads,
+        c->num_key_value_heads, c->head_dim, c->intermediate_size, c->num_experts,
+        c->moe_intermediate_size, c->num_experts_per_tok, c->num_shared_experts,
+        c->first_k_dense_replace, c->topk_group, c->n_group, c->block_size, c->rotary_dim,
+        c->rope_theta, c->routed_scaling_factor);
+    add_term(f, "seed", "%llu", (unsigned long long)o->seed);
+    add_term(f, "rows", "%d a step, %d a pack, %d a sample", o->rows_per_step, o->rows_per_pack,
+             o->sample_rows);
+    add_term(f, "length in steps", "%lld", (long long)o->steps);
+    add_term(f, "optimizer", "%s", o->optimizer.muon ? "muon" : "adamw");
+    add_term(f, "mean of weights", "%s", t->mean ? "kept" : "not kept");
+    add_term(f, "data", "%s", o->data ? o->data : "not named");
+    if (o->steps == 0) goto over; /* a run in minutes may change the rest */
+    add_term(f, "learning rate", "%g, warm-up %d, decay over %g", (double)o->lr, o->warm_up,
+             (double)o->decay_share);
+    add_term(f, "last shares", "int8 %g, mean %g", (double)o->fake_int8_share,
+             (double)o->average_share);
+    add_term(f, "constants", "%g %g %g %g %g %g %g", (double)o->optimizer.beta1,
+             (double)o->optimizer.beta2, (double)o->optimizer.eps, (double)o->optimizer.decay,
+             (double)o->optimizer.clip, (double)o->optimizer.momentum,
+             (double)o->optimizer.bias_rate);
+over:
+    f->c.array = f->array;
+    f->c.term = f->term;
+}
 
 rd_status rd_trainer_checkpoint(rd_trainer *t, const char *dir, rd_error *err)
 {
-    static const char *const names[] = { "weights", "moment.0", "moment.1" };
-    const float *arrays[] = { t->w, rd_optimizer_moment(t->optimizer, 0),
-                              rd_optimizer_moment(t->optimizer, 1) };
-    rd_tensor tensors[ARRAYS + 1];
-    char path[4096];
+    form f;
 
-    for (int i = 0; i < ARRAYS; i++) {
-        tensors[i] = (rd_tensor){ .name = names[i],
-                                  .dtype = RD_F32,
-                                  .rank = 1,
-                                  .shape = { (int64_t)t->p->size },
-                                  .data = arrays[i],
-                                  .bytes = t->p->size * sizeof(float) };
+    fill_form(&f, t);
+    for (int i = 0; i < f.c.arrays; i++) {
+        const char *name = rd_params_not_finite(t->p, f.array[i].data);
+
+        if (name)
+            return rd_fail(err, RD_INVALID, "step %lld: %s of %s are not finite; no checkpoint",
+                           (long long)t->steps, f.array[i].name, name);
     }
-    tensors[ARRAYS] = (rd_tensor){ .name = "state",
-                                   .dtype = RD_U8,
-                                   .rank = 1,
-                                   .shape = { (int64_t)sizeof t->state },
-                                   .data = &t->state,
-                                   .bytes = sizeof t->state };
-    snprintf(path, sizeof path, "%s/checkpoint.safetensors", dir);
-    return rd_safetensors_write(path, tensors, ARRAYS + 1, NULL, err);
+    if (rd_checkpoint_write(dir, &f.c, err)) return err->status;
+    t->kept = t->steps;
+    return RD_OK;
 }
 
 rd_status rd_trainer_resume(rd_trainer *t, const char *dir, rd_error *err)
 {
-    static const char *const names[] = { "weights", "moment.0", "moment.1" };
-    float *arrays[] = { t->w, rd_optimizer_moment(t->optimizer, 0),
-                        rd_optimizer_moment(t->optimizer, 1) };
-    const rd_tensor *found[ARRAYS + 1];
-    rd_safetensors *file = NULL;
-    char path[4096];
+    form f;
 
-    snprintf(path, sizeof path, "%s/checkpoint.safetensors", dir);
-    if (access(path, F_OK)) return rd_fail(err, RD_NOT_FOUND, "%s: no checkpoint", path);
-    if (rd_safetensors_open(path, &file, err)) return err->status;
-    for (int i = 0; i <= ARRAYS; i++) {
-        size_t bytes = i < ARRAYS ? t->p->size * sizeof(float) : sizeof t->state;
-        const char *name = i < ARRAYS ? names[i] : "state";
-
-        found[i] = rd_safetensors_find(file, name);
-        if (found[i] && found[i]->bytes == bytes) continue;
-        rd_safetensors_close(file);
-        return rd_fail(err, RD_INVALID, "%s: %s is %s; this run needs %zu bytes", path, name,
-                       found[i] ? "of another size" : "missing", bytes);
-    }
-    for (int i = 0; i < ARRAYS; i++) memcpy(arrays[i], found[i]->data, found[i]->bytes);
-    memcpy(&t->state, found[ARRAYS]->data, sizeof t->state);
-    rd_optimizer_set_steps(t->optimizer, t->state.steps);
-    rd_safetensors_close(file);
+    fill_form(&f, t);
+    if (rd_checkpoint_read(dir, &f.c, err)) return err->status;
+    t->random = f.c.random;
+    t->steps = t->kept = f.c.steps;
+    t->averaged = f.c.averaged;
+    t->elapsed_s = f.c.elapsed_s;
+    rd_optimizer_set_steps(t->optimizer, t->steps);
     return RD_OK;
 }
 

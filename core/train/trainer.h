@@ -43,8 +43,15 @@ typedef struct rd_train_options {
     float lr;
     int warm_up;       /* steps */
     float decay_share; /* the last part of the run, in which lr falls to 0 */
+    /* The last part, in which passes see the weights rounded to int8 as rd_quantize_model rounds
+     * them; gradients and steps are those of the weights themselves. */
+    float fake_int8_share;
+    float
+        average_share; /* the last part, whose mean of weights is the result; 0: the last weights */
     rd_optimizer_options optimizer;
     const char *dir; /* log.csv, checkpoint and model go here; NULL: nothing is written */
+    const char
+        *data; /* names what is sampled; a checkpoint over other data is refused. May be NULL */
     double checkpoint_s, report_s, measure_s;
     const rd_rows *held_out; /* packs of next-token rows, or NULL; borrowed */
     int held_out_packs;
@@ -63,16 +70,22 @@ rd_status rd_trainer_open(const rd_params *p, const rd_train_options *o, const r
                           const rd_product *products, rd_trainer **out, rd_error *err);
 void rd_trainer_close(rd_trainer *t);
 
-/* Go on from the checkpoint in `dir`. RD_NOT_FOUND when there is none. */
+/* Go on from the checkpoint in `dir`. RD_NOT_FOUND when there is none; RD_INVALID, and nothing
+ * changed, when it is torn or was made on other terms: shape, seed, rows, optimiser, data, length in
+ * steps and all that shapes such a run. A run in minutes may change its length, rates and shares. */
 rd_status rd_trainer_resume(rd_trainer *t, const char *dir, rd_error *err);
 /* Train up to the end of the run, or `steps` steps where that is above 0. RD_CANCELLED when
- * stopped. */
+ * stopped. A loss that is not a number is RD_INVALID and names step and tensor; the last checkpoint
+ * stays. */
 rd_status rd_trainer_run(rd_trainer *t, int64_t steps, rd_error *err);
+/* RD_INVALID, and nothing written, where a weight or moment is not finite. */
 rd_status rd_trainer_checkpoint(rd_trainer *t, const char *dir, rd_error *err);
 /* Bits per byte of the held-out text: the chain rule from left to right. */
 rd_status rd_trainer_measure(rd_trainer *t, double *bits_per_byte, rd_error *err);
 
 float *rd_trainer_weights(rd_trainer *t); /* [p->size], borrowed */
+/* What the run made: the mean of weights where it has one, else the weights. Borrowed. */
+const float *rd_trainer_result(const rd_trainer *t);
 int64_t rd_trainer_steps(const rd_trainer *t);
 
 /* The loss curves of a log.csv as an SVG picture. */

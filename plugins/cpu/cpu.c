@@ -7,6 +7,7 @@
 #include "plugins/cpu/cpu.h"
 
 #include "core/base/memory.h"
+#include "plugins/cpu/ceilings.h"
 #include "plugins/cpu/gemm_train.h"
 #include "plugins/cpu/kernels.h"
 #include "plugins/cpu/pool.h"
@@ -200,16 +201,126 @@ static void put_row(rd_weight *w, int n, const float *row)
 
     if (w->kind == RD_ROWS_F32) {
         memcpy((float *)w->data + (size_t)n * cols, row, cols * sizeof *row);
-    } else if (w->kind == RD_PANELS_F32) {
+    } else {
         float *to = (float *)w->data + panel * cols * RD_PANEL + lane;
 
         for (size_t k = 0; k < cols; k++) to[k * RD_PANEL] = row[k];
-    } else {
-        uint16_t *to = (uint16_t *)w->data + panel * ((cols + 1) / 2) * 2 * RD_PANEL + 2 * lane;
-
-        for (size_t k = 0; k < cols; k++) to[k / 2 * 2 * RD_PANEL + k % 2] = rd_f32_to_bf16(row[k]);
     }
 }
+
+/* A row as bf16. False: one of its numbers is not finite. `wide` is room for the row. */
+static bool bf16_row(uint16_t *to, const char *from, rd_dtype type, int n, float *wide)
+{
+    uint32_t full = 0; /* not 0 where an exponent was all ones */
+
+    if (type == RD_I8) { /* integers below 256 are exact: nothing is rounded */
+        for (int k = 0; k < n; k++) {
+            float x = (float)(int8_t)from[k];
+            uint32_t bits;
+
+            memcpy(&bits, &x, sizeof bits);
+            to[k] = (uint16_t)(bits >> 16);
+        }
+        return true;
+    }
+    if (type == RD_BF16) {
+        memcpy(to, from, 2 * (size_t)n);
+        for (int k = 0; k < n; k++) full |= ((to[k] & 0x7f80u) + 0x80u) & 0x8000u;
+        return !full;
+    }
+    rd_widen(wide, from, type, (size_t)n);
+    for (int k = 0; k < n; k++) to[k] = rd_f32_to_bf16(wide[k]);
+    return finite_row(wide, n);
+}
+
+enum { PAIRS_AT_ONCE = 64 }; /* a stretch of a panel that stays in the first cache */
+
+/* Lay RD_PANEL rows of `stride` bf16 numbers, an even number, into a panel. */
+static void put_panel(uint32_t *to, const uint16_t *rows, size_t stride)
+{
+    size_t pairs = stride / 2;
+
+    for (size_t from = 0; from < pairs; from += PAIRS_AT_ONCE) {
+        size_t end = from + PAIRS_AT_ONCE < pairs ? from + PAIRS_AT_ONCE : pairs;
+
+        for (int lane = 0; lane < RD_PANEL; lane++)
+            for (size_t k = from; k < end; k++)
+                memcpy(to + k * RD_PANEL + lane, rows + (size_t)lane * stride + 2 * k, 4);
+    }
+}
+
+/* Some panels of a weight that is being taken; pieces share nothing but `bad`. */
+typedef struct take_job {
+    const rd_matrix *m;
+    rd_weight *w;
+    int rows; /* of one piece, a multiple of RD_PANEL */
+    int *bad; /* [pieces]: the first row that is not finite, or -1 */
+} take_job;
+
+static const char *row_of(const rd_matrix *m, int n)
+{
+    return (const char *)m->data + (size_t)n * (size_t)m->cols * rd_dtype_bytes(m->dtype);
+}
+
+static void take_bf16(take_job *j, int from, int to, int *bad)
+{
+    const rd_matrix *m = j->m;
+    size_t stride = ((size_t)m->cols + 1) / 2 * 2;
+    uint16_t *rows = rd_alloc_array(RD_PANEL * stride, sizeof *rows);
+    float *wide = rd_alloc_array((size_t)m->cols, sizeof *wide);
+
+    for (int first = from; first < to && *bad < 0; first += RD_PANEL) {
+        int n = to - first < RD_PANEL ? to - first : RD_PANEL;
+
+        if (n < RD_PANEL) memset(rows, 0, RD_PANEL * stride * sizeof *rows); /* padding is zero */
+        for (int i = 0; i < n; i++) {
+            bool finite =
+                bf16_row(rows + (size_t)i * stride, row_of(m, first + i), m->dtype, m->cols, wide);
+
+            if (m->scale) {
+                j->w->scale[first + i] = m->scale[first + i];
+                finite = finite && isfinite(m->scale[first + i]);
+            }
+            if (!finite && *bad < 0) *bad = first + i;
+        }
+        put_panel((uint32_t *)j->w->data + (size_t)first / RD_PANEL * stride / 2 * RD_PANEL, rows,
+                  stride);
+    }
+    free(rows);
+    free(wide);
+}
+
+static void take_f32(take_job *j, int from, int to, int *bad)
+{
+    const rd_matrix *m = j->m;
+    size_t cols = (size_t)m->cols;
+    float *row = rd_alloc_array(cols, sizeof *row);
+
+    if (j->w->kind == RD_PANELS_F32 && to % RD_PANEL) /* padding is zero */
+        memset((float *)j->w->data + (size_t)(to / RD_PANEL) * RD_PANEL * cols, 0,
+               RD_PANEL * cols * sizeof *row);
+    for (int n = from; n < to && *bad < 0; n++) {
+        rd_widen(row, row_of(m, n), m->dtype, cols);
+        if (!finite_row(row, m->cols) || (m->scale && !isfinite(m->scale[n]))) *bad = n;
+        for (size_t k = 0; m->scale && k < cols; k++) row[k] *= m->scale[n];
+        put_row(j->w, n, row);
+    }
+    free(row);
+}
+
+static void take_piece(void *user, int piece, int thread)
+{
+    take_job *j = user;
+    int from = piece * j->rows, to = from + j->rows < j->m->rows ? from + j->rows : j->m->rows;
+
+    (void)thread;
+    if (j->w->kind == RD_PANELS_BF16)
+        take_bf16(j, from, to, &j->bad[piece]);
+    else
+        take_f32(j, from, to, &j->bad[piece]);
+}
+
+enum { TAKE_CELLS = 1 << 17 }; /* of one piece: waking a thread costs less than this */
 
 static rd_status cpu_take(rd_device *d, const rd_matrix *m, bool exact, rd_weight **out,
                           rd_error *err)
@@ -218,7 +329,8 @@ static rd_status cpu_take(rd_device *d, const rd_matrix *m, bool exact, rd_weigh
     bool keep = exact || d->precision == RD_EXACT;
     rd_weight *w = rd_alloc0(sizeof *w);
     size_t rows = ((size_t)m->rows + RD_PANEL - 1) / RD_PANEL * RD_PANEL, cells, size;
-    float *row = rd_alloc_array((size_t)m->cols, sizeof *row);
+    take_job j = { .m = m, .w = w };
+    int bad = -1;
 
     w->rows = m->rows;
     w->cols = m->cols;
@@ -227,31 +339,24 @@ static rd_status cpu_take(rd_device *d, const rd_matrix *m, bool exact, rd_weigh
     size = w->kind == RD_PANELS_BF16 ? 2 : 4;
     if (!rd_mul(rows, ((size_t)m->cols + 1) / 2 * 2, &cells) || !rd_mul(cells, size, &w->bytes) ||
         !(w->data = rd_try_alloc(w->bytes))) {
-        free(row);
         free(w);
         return no_memory(err, "a weight", cells);
     }
-    memset(w->data, 0, w->bytes);
     d->bytes += w->bytes;
-    bool apart = m->scale && w->kind == RD_PANELS_BF16; /* integers, exact in bf16 */
+    if (m->scale && w->kind == RD_PANELS_BF16) /* integers, exact in bf16, and the scale apart */
+        w->scale = rd_alloc_array(rows, sizeof *w->scale);
+    j.rows = (TAKE_CELLS / (m->cols > 0 ? m->cols : 1) / RD_PANEL + 1) * RD_PANEL;
+    int pieces = (m->rows + j.rows - 1) / j.rows;
 
-    if (apart) w->scale = rd_alloc_array(rows, sizeof *w->scale);
-    for (int n = 0; n < m->rows; n++) {
-        const char *from =
-            (const char *)m->data + (size_t)n * (size_t)m->cols * rd_dtype_bytes(m->dtype);
-
-        rd_widen(row, from, m->dtype, (size_t)m->cols);
-        if (!finite_row(row, m->cols) || (m->scale && !isfinite(m->scale[n]))) {
-            free(row);
-            cpu_drop(d, w);
-            return rd_fail(err, RD_INVALID, "row %d holds a number that is not finite", n);
-        }
-        if (apart) w->scale[n] = m->scale[n];
-        if (m->scale && !apart)
-            for (int k = 0; k < m->cols; k++) row[k] *= m->scale[n];
-        put_row(w, n, row);
+    j.bad = rd_alloc_array((size_t)pieces + 1, sizeof *j.bad);
+    for (int i = 0; i < pieces; i++) j.bad[i] = -1;
+    rd_cpu_pool_run(d->pool, pieces, take_piece, &j);
+    for (int i = pieces - 1; i >= 0; i--) bad = j.bad[i] >= 0 ? j.bad[i] : bad;
+    free(j.bad);
+    if (bad >= 0) {
+        cpu_drop(d, w);
+        return rd_fail(err, RD_INVALID, "row %d holds a number that is not finite", bad);
     }
-    free(row);
     *out = w;
     return RD_OK;
 }
@@ -525,7 +630,21 @@ typedef struct attention_job {
     rd_view out, qkv;
     float *own_k, *own_v; /* [tile][kv_head] pieces */
     int tile, own_tiles, chunks;
+    int trunk;    /* rows that are no branch */
+    int branches; /* groups of `tile` rows behind them */
 } attention_job;
+
+/* The row behind the last that sees what row `start` sees. */
+static int border_of(const attention_job *j, int start)
+{
+    const rd_attention *a = j->a;
+    int end = start >= j->trunk    ? (start / j->tile + 1) * j->tile
+              : a->sight < a->rows ? (start / a->sight + 1) * a->sight
+                                   : a->rows;
+    int most = start >= j->trunk ? a->rows : j->trunk;
+
+    return end < most ? end : most;
+}
 
 static void turn(float *x, const float *angle, int rotary)
 {
@@ -573,54 +692,84 @@ static void prepare_row(void *user, int r, int thread)
     }
 }
 
-/* One head, one chunk of rows that see the same. */
+/* Chunks of rows that see the same; the number of `chunk`'s first row, or that of all rows. */
+static int chunk_start(const attention_job *j, int chunk)
+{
+    int start = 0;
+
+    for (int c = 0; c < chunk && start < j->a->rows; c++) {
+        int end = start + RD_QUERY_ROWS, border = border_of(j, start);
+
+        start = end < border ? end : border;
+    }
+    return start;
+}
+
+/* One head, one chunk. */
 static void attend_piece(void *user, int i, int thread)
 {
     attention_job *j = user;
     const rd_attention *a = j->a;
-    int head = i / j->chunks, chunk = i % j->chunks, start = 0, end = 0;
-    size_t dim = (size_t)a->head_dim;
+    int head = i / j->chunks, start = chunk_start(j, i % j->chunks);
+    int end = chunk_start(j, i % j->chunks + 1), kv_head = head / (a->heads / a->kv_heads);
+    int trunk_tiles = (j->trunk + j->tile - 1) / j->tile, tiles = a->past_blocks + trunk_tiles;
+    size_t dim = (size_t)a->head_dim, lists = (size_t)tiles * (size_t)kv_head;
+    rd_tiles t = { .tile = j->tile, .head_dim = a->head_dim };
 
-    /* Chunks never cross a border of sight. */
-    for (int c = 0; c <= chunk; c++) {
-        start = end;
-        end = start + RD_QUERY_ROWS;
-        int border = a->sight < a->rows ? (start / a->sight + 1) * a->sight : a->rows;
-
-        if (end > border) end = border;
-        if (end > a->rows) end = a->rows;
-    }
     if (start >= end) return;
-    int seen = a->sight < a->rows ? (start / a->sight + 1) * a->sight : a->rows;
+    if (start >= j->trunk) {
+        int branch = (start - j->trunk) / j->tile;
 
-    if (seen > a->rows) seen = a->rows;
-    if (a->visible > 0 && seen > a->visible) seen = a->visible;
-    int own = (seen + j->tile - 1) / j->tile, kv_head = head / (a->heads / a->kv_heads);
-    size_t lists = (size_t)(a->past_blocks + j->own_tiles) * (size_t)kv_head;
-    rd_tiles t = { .k = j->d->tile_k + lists,
-                   .v = j->d->tile_v + lists,
-                   .tiles = a->past_blocks + own,
-                   .tile = j->tile,
-                   .last = seen - (own - 1) * j->tile,
-                   .head_dim = a->head_dim };
+        t.tiles = tiles + 1;
+        t.last = a->branches.counts[branch];
+        lists = (size_t)tiles * (size_t)a->kv_heads +
+                (size_t)(tiles + 1) * ((size_t)kv_head * (size_t)j->branches + (size_t)branch);
+    } else {
+        int seen = border_of(j, start);
 
+        if (a->visible > 0 && seen > a->visible) seen = a->visible;
+        int own = (seen + j->tile - 1) / j->tile;
+
+        t.tiles = a->past_blocks + own;
+        t.last = seen - (own - 1) * j->tile;
+    }
+    t.k = j->d->tile_k + lists;
+    t.v = j->d->tile_v + lists;
     j->d->kernels->attend(j->out.data + (size_t)start * (size_t)j->out.cols + (size_t)head * dim,
                           (size_t)j->out.cols,
                           j->qkv.data + (size_t)start * (size_t)j->qkv.cols + (size_t)head * dim,
                           (size_t)j->qkv.cols, end - start, &t, j->d->scores[thread]);
 }
 
-static int count_chunks(const rd_attention *a)
+/* The tiles that a trunk row of `kv_head` may see: the past, then the pass's own. */
+static void list_tile(const attention_job *j, int kv_head, int b, size_t at)
 {
-    int chunks = 0;
+    const rd_attention *a = j->a;
+    const rd_kv *kv = a->kv;
+    bool past = b < a->past_blocks;
+    size_t from =
+        past ? kv_at(kv, a->past[b], a->layer, kv_head)
+             : ((size_t)(b - a->past_blocks) * (size_t)a->kv_heads + (size_t)kv_head) * kv->piece;
 
-    for (int start = 0; start < a->rows; chunks++) {
-        int end = start + RD_QUERY_ROWS;
-        int border = a->sight < a->rows ? (start / a->sight + 1) * a->sight : a->rows;
+    j->d->tile_k[at] = (past ? kv->k : j->own_k) + from;
+    j->d->tile_v[at] = (past ? kv->v : j->own_v) + from;
+}
 
-        start = end < border ? end : border;
+/* Lists for each head: one for the trunk, one for each branch. */
+static void list_tiles(const attention_job *j)
+{
+    const rd_attention *a = j->a;
+    int tiles = a->past_blocks + (j->trunk + j->tile - 1) / j->tile;
+    size_t at = 0;
+
+    for (int h = 0; h < a->kv_heads; h++)
+        for (int b = 0; b < tiles; b++) list_tile(j, h, b, at++);
+    for (int h = 0; h < a->kv_heads; h++) {
+        for (int branch = 0; branch < j->branches; branch++) {
+            for (int b = 0; b < tiles; b++) list_tile(j, h, b, at++);
+            list_tile(j, h, tiles + branch, at++);
+        }
     }
-    return chunks;
 }
 
 static rd_status cpu_attention(rd_device *d, rd_view out, rd_view qkv, const rd_attention *a,
@@ -632,36 +781,29 @@ static rd_status cpu_attention(rd_device *d, rd_view out, rd_view qkv, const rd_
 
     j.tile = kv->shape.block_size;
     j.own_tiles = (a->rows + j.tile - 1) / j.tile;
-    j.chunks = count_chunks(a);
+    j.trunk = a->branches.counts ? a->branches.first : a->rows;
+    j.branches = (a->rows - j.trunk + j.tile - 1) / j.tile;
+    while (chunk_start(&j, j.chunks) < a->rows) j.chunks++;
     if (a->rotary_dim > 512) return rd_fail(err, RD_INVALID, "rotary_dim %d", a->rotary_dim);
     all = (size_t)(a->past_blocks + j.own_tiles);
     need = (size_t)j.own_tiles * (size_t)a->kv_heads * kv->piece;
     if (room(&d->own, &d->own_n, 2 * need, sizeof *d->own, "keys", err) ||
         room_each(d, d->scores, &d->scores_n, 4 * all * (size_t)j.tile, "scores", err))
         return RD_NO_MEMORY;
-    if (all * (size_t)a->kv_heads > d->tiles_n) {
-        size_t n = all * (size_t)a->kv_heads, m = d->tiles_n;
+    size_t lists = all * (size_t)a->kv_heads * (size_t)(1 + j.branches);
 
-        if (room(&d->tile_k, &m, n, sizeof *d->tile_k, "tiles", err) ||
-            room(&d->tile_v, &d->tiles_n, n, sizeof *d->tile_v, "tiles", err))
+    if (lists > d->tiles_n) {
+        size_t m = d->tiles_n;
+
+        if (room(&d->tile_k, &m, lists, sizeof *d->tile_k, "tiles", err) ||
+            room(&d->tile_v, &d->tiles_n, lists, sizeof *d->tile_v, "tiles", err))
             return RD_NO_MEMORY;
     }
     j.own_k = d->own;
     j.own_v = d->own + need;
     memset(d->own, 0, 2 * need * sizeof *d->own); /* a short last tile has no garbage */
     rd_cpu_pool_run(d->pool, a->rows, prepare_row, &j);
-    for (int h = 0; h < a->kv_heads; h++) {
-        for (int b = 0; b < (int)all; b++) {
-            size_t at = (size_t)h * all + (size_t)b;
-            bool past = b < a->past_blocks;
-            size_t from =
-                past ? kv_at(kv, a->past[b], a->layer, h)
-                     : ((size_t)(b - a->past_blocks) * (size_t)a->kv_heads + (size_t)h) * kv->piece;
-
-            d->tile_k[at] = (past ? kv->k : j.own_k) + from;
-            d->tile_v[at] = (past ? kv->v : j.own_v) + from;
-        }
-    }
+    list_tiles(&j);
     rd_cpu_pool_run(d->pool, a->heads * j.chunks, attend_piece, &j);
     for (int b = 0; a->keep && b < j.own_tiles; b++) {
         size_t from = (size_t)b * (size_t)a->kv_heads * kv->piece,
@@ -866,6 +1008,18 @@ static void admit(const rd_moe *m, const float *biased, int rows, bool *admitted
     }
 }
 
+/* Rows from r on that take part in choosing their run's experts. */
+static int run_of(const rd_moe *m, int r, int rows)
+{
+    int run = rows - r < m->window ? rows - r : m->window;
+
+    if (!m->branches.counts || r < m->branches.first) return run;
+    int at = r - m->branches.first;
+    int left = m->branches.counts[at / m->branches.size] - at % m->branches.size;
+
+    return left < 1 ? 1 : left < run ? left : run;
+}
+
 static void route(const rd_moe *m, float *logits, float *biased, int rows, int *chosen,
                   float *weight)
 {
@@ -878,11 +1032,8 @@ static void route(const rd_moe *m, float *logits, float *biased, int rows, int *
         biased[i] = logits[i] + bias[i % n];
     }
     for (int r = 0; r < rows; r++) {
-        if (m->capacity > 0 && r % m->window == 0) {
-            int run = rows - r < m->window ? rows - r : m->window;
-
-            admit(m, biased + (size_t)r * n, run, admitted);
-        }
+        if (m->capacity > 0 && r % m->window == 0)
+            admit(m, biased + (size_t)r * n, run_of(m, r, rows), admitted);
         choose_experts(m, logits + (size_t)r * n, biased + (size_t)r * n,
                        m->capacity > 0 ? admitted : NULL, chosen + r * m->top_k,
                        weight + r * m->top_k);
@@ -1168,6 +1319,7 @@ const rd_backend *rd_cpu_backend(void)
         .add = cpu_add,
         .pick = cpu_pick,
         .gemm = cpu_gemm,
+        .ceilings = rd_cpu_ceilings,
     };
     return &cpu;
 }

@@ -1,4 +1,7 @@
-/* gemm_train.c - the trainer's matrix product: oneDNN in bf16, or a plain tiled loop in float32.
+/* gemm_train.c - the trainer's matrix product: oneDNN in bf16, or tiles in float32.
+ *
+ * The float32 product copies B into strips of sixteen columns, so that transposes and edges are dealt
+ * with once, and keeps the sums of six rows in registers.
  *
  * oneDNN wants a primitive for each shape; they are made once and kept in a table found by hash.
  * The factors are rounded to bf16 into buffers of the context, in their own layout (the library
@@ -32,6 +35,8 @@ struct rd_gemm_train {
     bool fast;
     uint16_t *a, *b;
     size_t a_room, b_room;
+    float *strips; /* of the plain product */
+    size_t strips_room;
 #ifdef RD_HAVE_DNNL
     dnnl_engine_t engine;
     dnnl_stream_t stream;
@@ -41,37 +46,78 @@ struct rd_gemm_train {
 #endif
 };
 
-/* Four floats of A against a strip of B at a time: the sums stay in registers. */
-static void plain(bool ta, bool tb, int m, int n, int k, const float *a, int lda, const float *b,
-                  int ldb, float beta, float *c, int ldc)
-{
-    for (int i = 0; i < m; i++) {
-        float *out = c + (size_t)i * (size_t)ldc;
-
-        if (beta == 0.0f) memset(out, 0, (size_t)n * sizeof *out);
-        for (int p = 0; p < k; p++) {
-            float x = ta ? a[(size_t)p * (size_t)lda + (size_t)i]
-                         : a[(size_t)i * (size_t)lda + (size_t)p];
-
-            if (tb) {
-                for (int j = 0; j < n; j++) out[j] += x * b[(size_t)j * (size_t)ldb + (size_t)p];
-            } else {
-                const float *row = b + (size_t)p * (size_t)ldb;
-
-                for (int j = 0; j < n; j++) out[j] += x * row[j];
-            }
-        }
-    }
-}
-
-#ifdef RD_HAVE_DNNL
-
 /* The resolvers of clones run before the thread sanitizer is ready. */
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
 #define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define CLONES
 #endif
+
+typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
+
+enum { WIDE = 16, TALL = 6 }; /* columns of a strip of B; rows whose sums stay in registers */
+
+/* op(B) [k, n] as strips of WIDE columns, one after the other, the last filled up with zeros. */
+CLONES static void pack_strips(float *out, bool tb, int n, int k, const float *b, int ldb)
+{
+    for (int j = 0; j < n; j += WIDE) {
+        int cols = n - j < WIDE ? n - j : WIDE;
+
+        for (int p = 0; p < k; p++, out += WIDE) {
+            for (int i = 0; i < cols; i++)
+                out[i] = tb ? b[(size_t)(j + i) * (size_t)ldb + (size_t)p]
+                            : b[(size_t)p * (size_t)ldb + (size_t)(j + i)];
+            for (int i = cols; i < WIDE; i++) out[i] = 0.0f;
+        }
+    }
+}
+
+/* sums [TALL][WIDE] = rows of A times a strip; A(i, p) = a[i * ai + p * ap]. */
+CLONES static void tall_tile(float *sums, int k, const float *a, size_t ai, size_t ap,
+                             const float *strip)
+{
+    lanes s[TALL] = { 0 };
+
+    for (int p = 0; p < k; p++, a += ap, strip += WIDE)
+        for (int r = 0; r < TALL; r++) s[r] += a[(size_t)r * ai] * *(const lanes *)strip;
+    for (int r = 0; r < TALL; r++) *(lanes *)(sums + r * WIDE) = s[r];
+}
+
+CLONES static void low_tile(float *sums, int k, const float *a, size_t ap, const float *strip)
+{
+    lanes s = { 0 };
+
+    for (int p = 0; p < k; p++, a += ap, strip += WIDE) s += *a * *(const lanes *)strip;
+    *(lanes *)sums = s;
+}
+
+static void plain(bool ta, int m, int n, int k, const float *a, int lda, const float *strips,
+                  float beta, float *c, int ldc)
+{
+    size_t ai = ta ? 1 : (size_t)lda, ap = ta ? (size_t)lda : 1;
+
+    for (int j = 0; j < n; j += WIDE, strips += (size_t)k * WIDE) {
+        int cols = n - j < WIDE ? n - j : WIDE;
+
+        for (int i = 0, rows; i < m; i += rows) {
+            float sums[TALL * WIDE];
+
+            rows = m - i < TALL ? 1 : TALL;
+            if (rows == TALL)
+                tall_tile(sums, k, a + (size_t)i * ai, ai, ap, strips);
+            else
+                low_tile(sums, k, a + (size_t)i * ai, ap, strips);
+            for (int r = 0; r < rows; r++) {
+                float *out = c + (size_t)(i + r) * (size_t)ldc + j;
+
+                for (int q = 0; q < cols; q++)
+                    out[q] = (beta != 0.0f ? out[q] : 0.0f) + sums[r * WIDE + q];
+            }
+        }
+    }
+}
+
+#ifdef RD_HAVE_DNNL
 
 /* Round to nearest even. NaN is of no matter here: the trainer checks its loss. */
 CLONES static void round_row(uint16_t *restrict out, const float *restrict in, int n)
@@ -259,6 +305,7 @@ void rd_gemm_train_close(rd_gemm_train *g)
     if (g->stream) dnnl_stream_destroy(g->stream);
     if (g->engine) dnnl_engine_destroy(g->engine);
 #endif
+    free(g->strips);
     free(g->a);
     free(g->b);
     free(g);
@@ -283,8 +330,17 @@ rd_status rd_gemm_train_run(rd_gemm_train *g, bool ta, bool tb, int m, int n, in
         return fast(g, &want, a, lda, b, ldb, c, err);
     }
 #endif
-    (void)g;
-    (void)err;
-    plain(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc);
+    size_t need = ((size_t)n + WIDE - 1) / WIDE * WIDE * (size_t)k;
+
+    if (g->strips_room < need) {
+        free(g->strips);
+        g->strips_room = 0;
+        g->strips = rd_try_alloc(need * sizeof *g->strips);
+        if (!g->strips)
+            return rd_fail(err, RD_NO_MEMORY, "matrix product %d x %d x %d: no memory", m, n, k);
+        g->strips_room = need;
+    }
+    pack_strips(g->strips, tb, n, k, b, ldb);
+    plain(ta, m, n, k, a, lda, g->strips, beta, c, ldc);
     return RD_OK;
 }

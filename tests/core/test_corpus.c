@@ -95,6 +95,105 @@ Test(corpus, keeps_what_is_code_and_packs_it)
     cr_assert(!system(command));
 }
 
+static void put_bytes(const char *dir, const char *name, const void *bytes, size_t n)
+{
+    char path[512];
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    f = fopen(path, "w");
+    cr_assert(f);
+    cr_assert_eq(fwrite(bytes, 1, n, f), n);
+    fclose(f);
+}
+
+/* A repository as people have them: one file to learn from among files that must not stop the packing. */
+Test(corpus, what_cannot_be_learnt_is_skipped_and_counted)
+{
+    enum { HUGE_BYTES = (1 << 20) + 1 };
+    char dir[] = "/tmp/rd_corpusXXXXXX", out[] = "/tmp/rd_corpusXXXXXX", path[512], text[2048];
+    char *huge = malloc(HUGE_BYTES), command[128];
+    rd_error err;
+    rd_corpus *c = NULL;
+
+    cr_assert(mkdtemp(dir) && mkdtemp(out) && huge);
+    memset(huge, 'x', HUGE_BYTES);
+    put(dir, "good.py", body);
+    put(dir, "good.h",
+        "/* What a shape is made of, told in a line that is long enough to count. */\n"
+        "struct shape_of_things { int width_of_shape, height_of_shape; };\n");
+    put_bytes(dir, "huge.c", huge, HUGE_BYTES);
+    put_bytes(dir, "binary.c", "\177ELF\2\1\1\0\0\0\0", 11);
+    for (int i = 0; i < 2048; i++) text[i] = (char)(i * 37 + i / 7);
+    put_bytes(dir, "noise.py", text, sizeof text);
+    for (size_t i = 0; i < 300; i++) text[2 * i] = body[i % (sizeof body - 1)], text[2 * i + 1] = 0;
+    put_bytes(dir, "utf16.py", text, 600);
+    snprintf(text, sizeof text, "# na\357ve: Latin 1\n%s", body);
+    put(dir, "latin1.py", text);
+    memset(text, 'v', 1500);
+    for (int i = 0; i < 1500; i += 9) memcpy(text + i, ";var a=b", 8);
+    put_bytes(dir, "minified.c", text, 1500);
+    put(dir, "empty.py", "");
+    put(dir, "README.md", body);
+    put(dir, "notes.md", body);
+    put(dir, "Makefile", "all:\n");
+    put(dir, "secret.py", body);
+    snprintf(path, sizeof path, "%s/fifo.py", dir);
+    cr_assert(!mkfifo(path, 0600));
+    snprintf(path, sizeof path, "%s/link.py", dir);
+    cr_assert(!symlink("/etc/passwd", path));
+    snprintf(path, sizeof path, "%s/vendor", dir);
+    cr_assert(!mkdir(path, 0700));
+    put(path, "copied.py", body);
+    snprintf(path, sizeof path, "%s/secret.py", dir);
+    cr_assert(!chmod(path, 0));
+    if (geteuid() == 0) { /* who is root can read everything */
+        snprintf(command, sizeof command, "chown -R 65534 %s %s", dir, out);
+        cr_assert(!system(command) && !seteuid(65534));
+    }
+
+    line_log[0] = 0;
+    rd_corpus_options o = {
+        .train_dir = dir, .one_package = true, .out = out, .vocab = 400, .report = note
+    };
+    cr_assert(!rd_corpus_make(&o, &err), "%s", err.text);
+
+    static const char *const lines[] = {
+        "kept: 2 files",
+        "unreadable: 1 files",
+        "size: 3 files",
+        "encoding: 3 files",
+        "table: 1 files",
+        "taken: 1 Python files, 1 C files",
+        "not looked at: 3 files of other kinds (2 .md, 1 no ending), 1 folders"
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        cr_expect(strstr(line_log, lines[i]), "no \"%s\" in\n%s", lines[i], line_log);
+    snprintf(path, sizeof path, "%s/corpus.rdc", out);
+    cr_assert(!rd_corpus_open(path, &c, &err), "%s", err.text);
+    cr_assert_eq(rd_corpus_count(c), 2);
+    rd_corpus_close(c);
+    cr_assert(!seteuid(getuid()));
+    snprintf(command, sizeof command, "rm -r %s %s", dir, out);
+    cr_assert(!system(command));
+    free(huge);
+}
+
+Test(corpus, a_folder_without_source_says_what_is_learnt_from)
+{
+    char dir[] = "/tmp/rd_corpusXXXXXX", command[64];
+    rd_error err;
+
+    cr_assert(mkdtemp(dir));
+    put(dir, "a.txt", body);
+    rd_corpus_options o = { .train_dir = dir, .one_package = true, .out = dir, .vocab = 400 };
+
+    cr_assert_eq(rd_corpus_make(&o, &err), RD_INVALID);
+    cr_assert(strstr(err.text, dir) && strstr(err.text, ".py, .c, .h"), "%s", err.text);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    cr_assert(!system(command));
+}
+
 Test(bpe, agrees_with_the_tokenizer_that_reads_its_file)
 {
     static const char *const texts[] = {
@@ -156,5 +255,30 @@ Test(ngram, costs_what_the_counts_say)
     double first = 3.75 / 9.0, second = (2.0 + 2.0 * 2.75 / 9.0) / 5.0;
 
     cr_assert_float_eq(rd_ngram_bits(g, ask, 2), -log2(first) - log2(second), 1e-9);
+    rd_ngram_close(g);
+}
+
+static bool only_nine(void *user, uint16_t id)
+{
+    return !user && id == 9;
+}
+
+Test(ngram, goes_on_as_the_longest_known_context_did)
+{
+    static const uint16_t text[] = { 0, 1, 2, 3, 1, 2, 3, 9, 2, 4, 9, 2, 4, 9, 2, 4 };
+    static const uint16_t known[] = { 0, 1, 2 }, half[] = { 7, 2 }, unknown[] = { 8 };
+    rd_ngram *g = NULL;
+    rd_error err;
+    uint16_t next;
+
+    cr_assert(!rd_ngram_open(text, 16, 10, &g, &err));
+    cr_assert(rd_ngram_next(g, known, 3, NULL, NULL, &next));
+    cr_assert_eq(next, 3, "after 0 1 2 stood 3, though after 2 mostly 4");
+    cr_assert(rd_ngram_next(g, half, 2, NULL, NULL, &next));
+    cr_assert_eq(next, 4, "7 2 is unknown, after 2 stood 4 mostly");
+    cr_assert(rd_ngram_next(g, unknown, 1, NULL, NULL, &next));
+    cr_assert_eq(next, 2, "2 is the commonest of all");
+    cr_assert(rd_ngram_next(g, known, 3, only_nine, NULL, &next));
+    cr_assert_eq(next, 9, "3 is not allowed; after 2 and 3 alone stood 9");
     rd_ngram_close(g);
 }

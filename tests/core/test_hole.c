@@ -132,6 +132,30 @@ Test(hole, a_model_without_delete_and_split_gets_a_length_by_probing, .timeout =
     close_bed(&b);
 }
 
+/* Everything is a stop: the first slot ends the hole. Nothing is: it does not end early. */
+Test(hole, a_stop_ends_it_where_the_model_cannot_delete, .timeout = 60)
+{
+    int32_t stop[400], context[64], anchor[40];
+    rd_random r = rd_random_seed(8);
+    int got[2];
+
+    draw(&r, context, 64);
+    draw(&r, anchor, 40);
+    for (int k = 0; k < 2; k++) {
+        bed b = open_bed(RD_TEST_DATA "/golden/models/m1_base", (rd_edit_ids){ 319, -1, -1 });
+
+        b.o.banned = banned;
+        b.o.n_banned = 1;
+        b.o.length_threshold = 0.0f;
+        b.o.stop = stop;
+        for (int id = 0; k == 0 && id < b.vocab; id++) stop[b.o.n_stop++] = id;
+        got[k] = run(&b, context, 64, NULL, 0, anchor, 40);
+        close_bed(&b);
+    }
+    cr_assert_eq(got[0], 0);
+    cr_assert_gt(got[1], 0);
+}
+
 Test(hole, the_same_request_finds_its_blocks_again)
 {
     bed b = open_bed(RD_TEST_DATA "/golden/models/m5_v22", (rd_edit_ids){ 271, 266, 267 });
@@ -155,4 +179,122 @@ Test(hole, the_same_request_finds_its_blocks_again)
     cr_assert_eq(rd_hole_prefilled(h), 32, "only the block that changed");
     rd_hole_close(h);
     close_bed(&b);
+}
+
+/* ---- drafts, and what the first pass does at once ---- */
+
+static int passes_begun;
+static rd_status (*real_begin)(rd_device *d, int rows, rd_error *err);
+
+static rd_status counting_begin(rd_device *d, int rows, rd_error *err)
+{
+    passes_begun++;
+    return real_begin(d, rows, err);
+}
+
+static bed open_counting_bed(void)
+{
+    static rd_backend counting;
+    rd_model_options o = {
+        .device = { .threads = 1 }, .block_size = BLOCK, .max_rows = 256, .kv_blocks = 24
+    };
+    bed b = open_bed(RD_TEST_DATA "/golden/models/m5_v22", (rd_edit_ids){ 271, 266, 267 });
+    const rd_backend *real;
+    rd_error err;
+
+    rd_model_close(b.m);
+    cr_assert(!rd_backend_find(NULL, &real, &err));
+    counting = *real;
+    real_begin = real->begin;
+    counting.begin = counting_begin;
+    o.backend = &counting;
+    cr_assert(!rd_model_open(RD_TEST_DATA "/golden/models/m5_v22", &o, &b.m, &err), "%s", err.text);
+    b.o.model = b.m;
+    b.o.own = b.o.drafted = (rd_calibration){ .sure = 1.0f };
+    passes_begun = 0;
+    return b;
+}
+
+static void first_step(bed *b, rd_hole_run **h, const rd_hole_draft *drafts, int n, bool *done)
+{
+    rd_random r = rd_random_seed(6);
+    int32_t context[96], anchor[40];
+    rd_error err;
+
+    draw(&r, context, 96);
+    draw(&r, anchor, 40);
+    b->o.drafts = drafts;
+    b->o.n_drafts = n;
+    cr_assert(!rd_hole_open(&b->o, context, 96, NULL, 0, anchor, 40, h, &err), "%s", err.text);
+    cr_assert(!rd_hole_step(*h, done, &err), "%s", err.text);
+}
+
+Test(hole, prompt_canvas_and_drafts_are_one_pass)
+{
+    bed b = open_counting_bed();
+    int32_t text[] = { 20, 21, 22, 23 };
+    rd_hole_draft drafts[] = { { text, 4, 1.0f }, { text, 2, 0.5f } };
+    rd_hole_run *h;
+    bool done;
+
+    b.o.take_draft = 2.0f;
+    first_step(&b, &h, drafts, 2, &done);
+
+    cr_assert_eq(passes_begun, 1);
+    cr_assert_eq(rd_hole_prefilled(h), 96);
+    cr_assert_eq(rd_hole_forwards(h), 1);
+    rd_hole_close(h);
+    close_bed(&b);
+}
+
+Test(hole, a_draft_that_is_likely_enough_ends_the_run)
+{
+    bed b = open_counting_bed();
+    int32_t text[] = { 20, 21, 22, 23 };
+    rd_hole_draft draft = { text, 4, 1.0f };
+    rd_hole_run *h;
+    bool done;
+    int n;
+
+    b.o.drafted = (rd_calibration){ .base = 1.0f };
+    b.o.take_draft = 0.5f;
+    first_step(&b, &h, &draft, 1, &done);
+    const rd_slot *s = rd_hole_slots(h, &n);
+
+    cr_assert(done);
+    cr_assert_eq(n, 4);
+    for (int i = 0; i < n; i++) cr_assert_eq(s[i].token, text[i]);
+    cr_assert_float_eq(rd_hole_confidence(h), 0.7311f, 1e-3f);
+    rd_hole_close(h);
+    close_bed(&b);
+}
+
+/* What the model makes alone, with the length that a draft has. */
+Test(hole, the_likelier_of_own_text_and_draft_stands_at_the_end, .timeout = 60)
+{
+    static const float base[] = { -500.0f, 20.0f };
+    int32_t text[40];
+    int got[2];
+
+    for (int i = 0; i < 40; i++) text[i] = 30 + i;
+    for (int k = 0; k < 2; k++) {
+        bed b = open_counting_bed();
+        rd_hole_draft draft = { text, 40, 1.0f }; /* longer than a block: not scored */
+        rd_hole_run *h;
+        rd_error err;
+        bool done;
+        int n;
+
+        b.o.take_draft = 2.0f;
+        b.o.copied = (rd_calibration){ .base = base[k] };
+        first_step(&b, &h, &draft, 1, &done);
+        while (!done) cr_assert(!rd_hole_step(h, &done, &err));
+        const rd_slot *s = rd_hole_slots(h, &n);
+
+        got[k] = n == 40 && s[0].token == 30 && s[39].token == 69;
+        rd_hole_close(h);
+        close_bed(&b);
+    }
+    cr_assert_eq(got[0], 0);
+    cr_assert_eq(got[1], 1);
 }

@@ -283,3 +283,84 @@ Test(model, tied_logits_are_products_with_the_embedding, .timeout = 60)
     }
     rd_safetensors_close(file);
 }
+
+/* ---- branches ---- */
+
+enum { TILE = 8, TRUNK = 16, BRANCHES = 3 };
+
+typedef struct passes {
+    rd_model *m;
+    int32_t token[TRUNK + BRANCHES * TILE];
+    int counts[BRANCHES];
+    int32_t rows[BRANCHES * TILE];
+    int asked;
+} passes;
+
+static rd_status forward(passes *p, const int32_t *token, int rows, int past, bool branch,
+                         const rd_pick_query *q, rd_pick *out, rd_error *err)
+{
+    static const int32_t places[] = { 2, 0, -1, -1, -1 };
+    int32_t positions[TRUNK + BRANCHES * TILE];
+
+    for (int i = 0; i < rows; i++)
+        positions[i] = branch && i >= TRUNK ? TRUNK + (i - TRUNK) % TILE : past * TILE + i;
+    rd_pass pass = { .tokens = token,
+                     .positions = positions,
+                     .rows = rows,
+                     .past = places,
+                     .past_blocks = past,
+                     .keep = past ? NULL : places,
+                     .query = q,
+                     .picks = out };
+
+    if (branch) pass.branches = (rd_branches){ TRUNK, TILE, p->counts };
+    return rd_forward(p->m, &pass, err);
+}
+
+/* One pass over trunk and branches against the trunk kept first and each branch by itself. */
+static void branches_equal_passes(const char *dir, const char *isa)
+{
+    rd_model_options o = {
+        .device = { .threads = 2, .isa = isa }, .block_size = TILE, .max_rows = 64, .kv_blocks = 4
+    };
+    passes p = { .counts = { 8, 5, 1 } };
+    rd_pick together[BRANCHES * TILE], apart[TILE];
+    rd_error err = { 0 };
+
+    cr_assert(!rd_backend_find(NULL, &o.backend, &err));
+    rd_status status = rd_model_open(dir, &o, &p.m, &err);
+
+    if (status == RD_DEVICE) return; /* this processor lacks it */
+    cr_assert_eq(status, RD_OK, "%s", err.text);
+    for (int i = 0; i < TRUNK + BRANCHES * TILE; i++) p.token[i] = 12 + i * 37 % 200;
+    for (int b = 0; b < BRANCHES; b++)
+        for (int i = 0; i < p.counts[b]; i++) p.rows[p.asked++] = TRUNK + b * TILE + i;
+    rd_pick_query q = { .rows = p.rows, .n_rows = p.asked };
+
+    status = forward(&p, p.token, TRUNK + BRANCHES * TILE, 0, true, &q, together, &err);
+    cr_assert_eq(status, RD_OK, "%s", err.text);
+    int at = 0;
+
+    for (int b = 0; b < BRANCHES; b++) {
+        rd_pick_query one = { .n_rows = p.counts[b] };
+
+        status = forward(&p, p.token + TRUNK + b * TILE, p.counts[b], TRUNK / TILE, false, &one,
+                         apart, &err);
+        cr_assert_eq(status, RD_OK, "%s", err.text);
+        for (int i = 0; i < p.counts[b]; i++, at++) {
+            cr_assert_eq(together[at].token, apart[i].token, "%s branch %d row %d", dir, b, i);
+            cr_assert_float_eq(together[at].prob, apart[i].prob, 1e-4f);
+        }
+    }
+    rd_model_close(p.m);
+}
+
+Test(model, branches_see_the_trunk_and_themselves_alone)
+{
+    static const char *const sets[] = { "plain", "avx2", "avx512" };
+
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        branches_equal_passes(RD_TEST_DATA "/golden/models/m1_base", sets[i]);
+        branches_equal_passes(RD_TEST_DATA "/golden/models/m5_v22", sets[i]);
+    }
+}

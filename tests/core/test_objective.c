@@ -164,3 +164,43 @@ Test(objective, labels_of_a_hole_lead_to_its_text_when_applied)
     cr_assert_gt(lengths[1], 200);
     cr_assert_gt(lengths[2], 10000);
 }
+
+/* ---- drafts ---- */
+
+typedef struct edit_case {
+    const char *draft, *text,
+        *labels; /* letters are tokens, - delete, + split; the last is the mask */
+} edit_case;
+
+static void letters(const char *s, int32_t *out)
+{
+    for (int i = 0; s[i]; i++) out[i] = s[i] == '-' ? DEL : s[i] == '+' ? SPLIT : s[i];
+}
+
+Test(objective, a_draft_is_kept_replaced_deleted_or_split_by_the_longest_common_subsequence)
+{
+    static const edit_case cases[] = {
+        { "abc", "abc", "abc-" },   /* nothing to do; the mask behind goes */
+        { "abc", "axc", "axc-" },   /* one replaced */
+        { "abbc", "abc", "ab-c-" }, /* one too many */
+        { "ac", "abc", "a+-" },     /* one is missing before c */
+        { "ab", "abc", "abc" },     /* the mask is the missing one */
+        { "ab", "abcd", "ab+" },    /* two are missing at the end */
+        { "", "a", "a" },           { "", "", "-" },
+        { "xyz", "a", "a---" },     { "xy", "abcd", "ab+" },
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        rd_objective_tokens t = tokens();
+        int32_t draft[16], text[16], want[16], got[16];
+        int n = (int)strlen(cases[i].draft);
+
+        letters(cases[i].draft, draft);
+        letters(cases[i].text, text);
+        letters(cases[i].labels, want);
+        rd_draft_labels(&t, draft, n, text, (int)strlen(cases[i].text), got);
+
+        for (int k = 0; k <= n; k++)
+            cr_assert_eq(got[k], want[k], "case %zu, slot %d: %d, not %d", i, k, got[k], want[k]);
+    }
+}

@@ -1,10 +1,7 @@
 /* test_prompt.c - counted in blocks: what an edit makes the model compute again; and no control id from text. */
 #include "core/base/random.h"
 #include "core/decode/prompt.h"
-
-#include <criterion/criterion.h>
-#include <stdio.h>
-#include <string.h>
+#include "tests/core/typing.h"
 
 static rd_tokenizer *tokenizer(rd_layout_ids *ids)
 {
@@ -16,163 +13,137 @@ static rd_tokenizer *tokenizer(rd_layout_ids *ids)
     return t;
 }
 
-static void make_text(rd_buf *out, int lines)
-{
-    for (int i = 0; i < lines; i++)
-        rd_buf_format(out, "%*sif value_%d > limit[%d] and not done(%d):\n", i % 3 * 4, "", i,
-                      i * 7 % 13, i);
-}
-
-typedef struct place {
-    rd_buf text;
-    size_t cursor;
-} place;
-
-static rd_prompt layout_at(const rd_tokenizer *t, const rd_layout_ids *ids, const rd_buf *text,
-                           size_t cursor)
+static rd_prompt layout_at(const rd_tokenizer *t, const rd_layout_ids *ids, const place *at)
 {
     rd_layout l = rd_layout_default();
     rd_prompt p = { 0 };
     rd_error err;
 
-    cr_assert(!rd_prompt_make(t, &l, ids, RD_LANGUAGE_PYTHON, text->data, cursor,
-                              text->data + cursor, text->len - cursor, l.block, &p, &err),
+    cr_assert(!rd_prompt_make(t, &l, ids, RD_LANGUAGE_PYTHON, at->text.data, at->cursor,
+                              at->text.data + at->cursor, at->text.len - at->cursor, l.block, &p,
+                              &err),
               "%s", err.text);
     cr_assert_eq(p.context.n % l.block, 0);
     return p;
 }
 
-/* Blocks of `b` that are not at the start of `a` too. */
-static int blocks_again(const rd_prompt *a, const rd_prompt *b)
+static int compute(rd_kv_pool *kv, const rd_tokenizer *t, const rd_layout_ids *ids, const place *at)
 {
-    int same = 0;
+    rd_prompt p = layout_at(t, ids, at);
+    int blocks = blocks_computed(kv, &p.context);
 
-    while (same < a->context.n && same < b->context.n && a->context.id[same] == b->context.id[same])
-        same++;
-    return b->context.n / 32 - same / 32;
+    rd_prompt_clear(&p);
+    return blocks;
 }
 
-/* The worst over many cursors of the blocks that an edit costs; places where the far prefix jumps, at most
- * one in `jumps_most`, apart. */
-static int cost_of(void (*edit)(place *p), int line_step, int most)
+/* Where the far prefix ends, in tokens of the prefix: it moves in steps. */
+static int far_end(const rd_tokenizer *t, const place *at)
+{
+    rd_layout l = rd_layout_default();
+    rd_prompt_parts p;
+    rd_error err;
+
+    cr_assert(!rd_prompt_parts_make(t, at->text.data, at->cursor, "", 0, &p, &err));
+    int n = p.prefix.n;
+
+    rd_prompt_parts_clear(&p);
+    return n > l.near_least ? (n - l.near_least) / l.far_step * l.far_step : 0;
+}
+
+/* What stands behind the far prefix at most: quote, near prefix, echo and three tags; in blocks, the one
+ * where the far prefix ends included. */
+static int behind_far(void)
+{
+    rd_layout l = rd_layout_default();
+
+    return (l.block - 1 + l.quote_most + l.near_least + l.far_step - 1 + 3 + l.block) / l.block;
+}
+
+/* The edit at many cursors: `most` blocks wherever the far prefix stands still, and it does at `still` of
+ * a hundred cursors at least. */
+static void costs(void (*edit)(place *p), int most, int still)
 {
     rd_layout_ids ids;
     rd_tokenizer *t = tokenizer(&ids);
-    int worst = 0, jumps = 0, n = 0;
+    int n = 0, stays = 0;
 
-    for (int line = 20; line < 90; line += line_step, n++) {
-        place before = { 0 }, after = { 0 };
+    for (int line = 20; line < 90; line++, n++) {
+        rd_kv_pool *kv = typing_pool();
+        place p = place_in_line(120, line);
+        int far = far_end(t, &p);
 
-        make_text(&before.text, 120);
-        for (int i = 0; i < line; i++)
-            before.cursor =
-                (size_t)((char *)memchr(before.text.data + before.cursor, '\n', before.text.len) -
-                         before.text.data) +
-                1;
-        before.cursor += 12;
-        rd_buf_append(&after.text, before.text.data, before.text.len);
-        after.cursor = before.cursor;
-        edit(&after);
-        rd_prompt a = layout_at(t, &ids, &before.text, before.cursor),
-                  b = layout_at(t, &ids, &after.text, after.cursor);
-        int cost = blocks_again(&a, &b);
+        compute(kv, t, &ids, &p);
+        edit(&p);
+        int cost = compute(kv, t, &ids, &p);
 
-        if (cost > most)
-            jumps++;
-        else if (cost > worst)
-            worst = cost;
-        rd_prompt_clear(&a);
-        rd_prompt_clear(&b);
-        rd_buf_clear(&before.text);
-        rd_buf_clear(&after.text);
+        if (far_end(t, &p) == far) {
+            stays++;
+            cr_assert_leq(cost, most, "line %d: %d blocks", line, cost);
+        }
+        rd_kv_pool_free(kv);
+        rd_buf_clear(&p.text);
     }
-    /* The far prefix moves once in 128 tokens: an edit of a few tokens meets that seldom. */
-    cr_assert_leq(jumps * 5, n, "%d of %d cursors cost more than %d blocks", jumps, n, most);
+    cr_assert_geq(stays * 100, n * still, "%d of %d", stays, n);
     rd_tokenizer_close(t);
-    return worst;
-}
-
-static void insert(place *p, const char *before_cursor, const char *after_cursor)
-{
-    rd_buf out = { 0 };
-
-    rd_buf_append(&out, p->text.data, p->cursor);
-    rd_buf_text(&out, before_cursor);
-    size_t cursor = out.len;
-
-    rd_buf_text(&out, after_cursor);
-    rd_buf_append(&out, p->text.data + p->cursor, p->text.len - p->cursor);
-    rd_buf_clear(&p->text);
-    p->text = out;
-    p->cursor = cursor;
-}
-
-static void keystroke(place *p)
-{
-    insert(p, "x", "");
-}
-
-static void closed_bracket(place *p)
-{
-    insert(p, "(", ")");
-}
-
-static void enter(place *p)
-{
-    insert(p, "\n        ", "");
-}
-
-static void down(place *p)
-{
-    p->cursor = (size_t)((char *)memchr(p->text.data + p->cursor, '\n', p->text.len - p->cursor) -
-                         p->text.data) +
-                5;
-}
-
-static void click(place *p)
-{
-    for (int i = 0; i < 5; i++) down(p);
 }
 
 Test(prompt, a_keystroke_costs_two_blocks_at_most)
 {
-    cr_assert_leq(cost_of(keystroke, 1, 2), 2);
+    costs(keystroke, 2, 95);
 }
 
 Test(prompt, a_bracket_that_the_editor_closes_costs_two_blocks_at_most)
 {
-    cr_assert_leq(cost_of(closed_bracket, 1, 2), 2);
+    costs(closed_bracket, 2, 95);
 }
 
 Test(prompt, enter_costs_two_blocks_at_most)
 {
-    cr_assert_leq(cost_of(enter, 1, 2), 2);
+    costs(enter, 2, 90);
 }
 
-Test(prompt, cursor_down_leaves_the_far_prefix)
+Test(prompt, cursor_down_costs_the_quote_and_the_near_prefix)
 {
-    /* quote 128, near prefix up to 159, tags and echo: 11 blocks; a far prefix has 8 more */
-    cr_assert_leq(cost_of(down, 1, 11), 11);
+    cr_assert_eq(behind_far(), 11);
+    costs(cursor_down, behind_far(), 80);
 }
 
-Test(prompt, a_click_five_lines_away_leaves_the_far_prefix_mostly)
+Test(prompt, a_click_five_lines_away_costs_the_quote_and_the_near_prefix)
+{
+    costs(click_five_lines_away, behind_far(), 25);
+}
+
+/* Edit, then take it back; and the same with a cursor that goes away and comes back. */
+static void comes_back_for_nothing(void (*edit)(place *p))
 {
     rd_layout_ids ids;
     rd_tokenizer *t = tokenizer(&ids);
-    place p = { 0 };
 
-    make_text(&p.text, 120);
-    p.cursor = p.text.len / 2;
-    rd_prompt a = layout_at(t, &ids, &p.text, p.cursor);
+    for (int line = 20; line < 90; line += 3) {
+        rd_kv_pool *kv = typing_pool();
+        place before = place_in_line(120, line), after = place_in_line(120, line);
 
-    click(&p);
-    rd_prompt b = layout_at(t, &ids, &p.text, p.cursor);
-
-    cr_assert_leq(blocks_again(&a, &b), b.context.n / 32);
-    rd_prompt_clear(&a);
-    rd_prompt_clear(&b);
-    rd_buf_clear(&p.text);
+        edit(&after);
+        cr_assert_gt(compute(kv, t, &ids, &before), 0);
+        cr_assert_gt(compute(kv, t, &ids, &after), 0);
+        cr_assert_eq(compute(kv, t, &ids, &before), 0);
+        cr_assert_eq(compute(kv, t, &ids, &after), 0);
+        rd_kv_pool_free(kv);
+        rd_buf_clear(&before.text);
+        rd_buf_clear(&after.text);
+    }
     rd_tokenizer_close(t);
+}
+
+Test(prompt, undo_and_redo_cost_nothing)
+{
+    comes_back_for_nothing(keystroke);
+    comes_back_for_nothing(enter);
+}
+
+Test(prompt, going_back_costs_nothing)
+{
+    comes_back_for_nothing(click_five_lines_away);
 }
 
 Test(prompt, control_ids_come_from_the_layout_alone)
@@ -184,7 +155,7 @@ Test(prompt, control_ids_come_from_the_layout_alone)
     int tags = 0;
 
     rd_buf_text(&b, text);
-    rd_prompt p = layout_at(t, &ids, &b, 12);
+    rd_prompt p = layout_at(t, &ids, &(place){ .text = b, .cursor = 12 });
 
     for (int i = 0; i < p.context.n; i++) {
         cr_assert_neq(p.context.id[i], ids.mask);
@@ -208,7 +179,8 @@ Test(prompt, any_bytes_at_any_place_make_a_prompt)
     for (int i = 0; i < 150000; i++)
         rd_buf_append(&b, &(char){ (char)rd_random_below(&r, 256) }, 1);
     for (int k = 0; k < 40; k++) {
-        rd_prompt p = layout_at(t, &ids, &b, rd_random_below(&r, (uint32_t)b.len + 1));
+        place at = { .text = b, .cursor = rd_random_below(&r, (uint32_t)b.len + 1) };
+        rd_prompt p = layout_at(t, &ids, &at);
 
         cr_assert_leq(p.anchor.n, 32);
         cr_assert_leq(p.context.n, 1024);

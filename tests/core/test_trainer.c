@@ -1,19 +1,27 @@
-/* test_trainer.c - the loop: a text learnt by heart, resume to the bit, threads that do not show. */
+/* test_trainer.c - the loop: a text learnt by heart, resume to the bit, threads that do not show, and what
+ * stops a run: numbers that are none, full disks, kills, checkpoints of others. */
 #include "core/base/memory.h"
+#include "core/format/quant.h"
+#include "core/format/safetensors.h"
 #include "core/train/trainer.h"
 #include "plugins/cpu/gemm_train.h"
 
 #include <criterion/criterion.h>
 #include <ctype.h>
+#include <dirent.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-enum { TEXT = 20000, WORDS = 2000, CONTROL = 8, WINDOW = 96, BLOCK = 16, THREADS = 2 };
+enum { TEXT = 20000, WORDS = 2000, CONTROL = 8, WINDOW = 256, BLOCK = 16, THREADS = 2 };
 
-/* A text cut into words and runs of one character, numbered in order of appearance. */
+/* A text cut into words (names, numbers, line ends with their indent, a space with the word behind it, single
+ * signs), numbered in order of appearance. */
 typedef struct text {
     char word[WORDS][32];
     int words;
@@ -23,42 +31,169 @@ typedef struct text {
     rd_objective_tokens tokens;
 } text;
 
-static int32_t number_of(text *t, const char *word)
+/* ---- a text of our own: functions of a small language, drawn from a grammar ---- */
+
+typedef struct writer {
+    char text[TEXT + 1];
+    int n;
+    rd_random random;
+} writer;
+
+static int below(writer *w, uint32_t n)
+{
+    return (int)rd_random_below(&w->random, n);
+}
+
+static void put(writer *w, const char *s)
+{
+    for (; *s && w->n < TEXT; s++) w->text[w->n++] = *s;
+}
+
+static void put_name(writer *w)
+{
+    static const char *const part[16] = { "read",  "key",   "node",  "line",  "count", "open",
+                                          "path",  "next",  "size",  "token", "block", "row",
+                                          "state", "index", "value", "list" };
+
+    put(w, part[below(w, 16)]);
+    if (below(w, 2) == 0) return;
+    put(w, "_");
+    put(w, part[below(w, 16)]);
+}
+
+static void put_expression(writer *w, int depth)
+{
+    static const char *const operator[8] = { " + ",  " - ",  " * ",  " < ",
+                                             " == ", " && ", " >> ", " | " };
+    char number[8];
+
+    switch (below(w, depth > 0 ? 7 : 2)) {
+    case 0:
+        snprintf(number, sizeof number, "%d", below(w, below(w, 3) ? 10 : 256));
+        put(w, number);
+        break;
+    case 1: put_name(w); break;
+    case 2:
+        put_name(w);
+        put(w, "(");
+        put_expression(w, depth - 1);
+        if (below(w, 2)) put(w, ", "), put_expression(w, depth - 1);
+        put(w, ")");
+        break;
+    case 3:
+        put_name(w);
+        put(w, "[");
+        put_expression(w, depth - 1);
+        put(w, "]");
+        break;
+    case 4:
+        put_name(w);
+        put(w, "->");
+        put_name(w);
+        break;
+    default:
+        put_expression(w, depth - 1);
+        put(w, operator[below(w, 8)]);
+        put_expression(w, depth - 1);
+    }
+}
+
+static void put_statement(writer *w, int depth)
+{
+    int kind = below(w, depth < 4 ? 6 : 4);
+
+    for (int i = 0; i < depth; i++) put(w, "    ");
+    if (kind >= 4) {
+        put(w, below(w, 2) ? "if (" : "while (");
+        put_expression(w, 2);
+        put(w, ") {\n");
+        for (int n = 1 + below(w, 3); n > 0; n--) put_statement(w, depth + 1);
+        for (int i = 0; i < depth; i++) put(w, "    ");
+        put(w, "}\n");
+        return;
+    }
+    if (kind == 1) put(w, "int ");
+    if (kind == 2)
+        put(w, "return ");
+    else
+        put_name(w);
+    if (kind != 2) put(w, kind == 3 ? " += " : " = ");
+    put_expression(w, 2);
+    put(w, ";\n");
+}
+
+static void write_text(writer *w, uint64_t seed)
+{
+    w->random = rd_random_seed(seed);
+    while (w->n < TEXT) {
+        put(w, below(w, 2) ? "static int " : "int ");
+        put_name(w);
+        put(w, "(int ");
+        put_name(w);
+        put(w, ")\n{\n");
+        for (int n = 2 + below(w, 6); n > 0; n--) put_statement(w, 1);
+        put(w, "}\n\n");
+    }
+}
+
+static bool of_name(char c)
+{
+    return isalnum((unsigned char)c) || c == '_';
+}
+
+/* Length of the word that starts at `s`, which ends in a NUL. */
+static int word_length(const char *s)
+{
+    int n = 1;
+
+    if (*s == '\n') {
+        while (s[n] == '\n' || s[n] == ' ') n++;
+        return n;
+    }
+    if (*s == ' ' && s[1] && !of_name(s[1])) return 2; /* with a sign */
+    while (of_name(s[n]) && (*s == ' ' || of_name(*s))) n++;
+    return n;
+}
+
+static int32_t number_of(text *t, const char *word, int n)
 {
     for (int i = 0; i < t->words; i++)
-        if (!strcmp(t->word[i], word)) return i;
+        if (!strncmp(t->word[i], word, (size_t)n) && !t->word[i][n]) return i;
     cr_assert_lt(t->words, WORDS);
-    snprintf(t->word[t->words], sizeof *t->word, "%s", word);
+    cr_assert_lt(n, 32);
+    memcpy(t->word[t->words], word, (size_t)n);
     return t->words++;
 }
 
-static text *read_text(void)
+static text *make_text(uint64_t seed)
 {
     text *t = rd_alloc0(sizeof *t);
-    char *bytes = rd_alloc0(TEXT + 1);
-    FILE *f = fopen(RD_SOURCE_DIR "/core/train/backward.c", "r");
+    writer *w = rd_alloc0(sizeof *w);
 
-    cr_assert(f);
-    size_t n = fread(bytes, 1, TEXT, f);
-    fclose(f);
-    cr_assert_eq(n, TEXT, "the text is shorter than 20 KB");
-    for (size_t i = 0; i < n;) {
-        char word[32];
-        size_t len = 0;
-
-        do word[len++] = bytes[i++];
-        while (i < n && len < 31 &&
-               (bytes[i] == word[0] ||
-                (isalnum((unsigned char)bytes[i]) && isalnum((unsigned char)word[0]))));
-        word[len] = 0;
-        t->id[t->n++] = number_of(t, word);
+    write_text(w, seed);
+    for (int i = 0, len; i < TEXT; i += len) {
+        len = word_length(w->text + i);
+        t->id[t->n++] = number_of(t, w->text + i, len);
     }
     for (int i = 0; i < CONTROL; i++) t->flags[t->words + i] = RD_TOKEN_CONTROL;
     t->tokens =
         (rd_objective_tokens){ t->words,     t->words + 1, t->words + 2, t->words + 3,
                                t->words + 4, t->words + 5, t->flags,     t->words + CONTROL };
-    free(bytes);
+    free(w);
     return t;
+}
+
+/* The text in tiles of WINDOW tokens; the last one ends where the text ends, over a part of the one before. */
+static int tiles_of(const text *t)
+{
+    return (t->n + WINDOW - 1) / WINDOW;
+}
+
+static const int32_t *tile_of(const text *t, int i)
+{
+    int start = i * WINDOW;
+
+    return t->id + (start < t->n - WINDOW ? start : t->n - WINDOW);
 }
 
 static rd_status sample(void *user, double progress, int most, rd_random *random, rd_rows *rows,
@@ -66,26 +201,26 @@ static rd_status sample(void *user, double progress, int most, rd_random *random
 {
     text *t = user;
     rd_noise noise = { .block = BLOCK, .pair = true };
-    int start = (int)rd_random_below(random, (uint32_t)(t->n - WINDOW) / BLOCK) * BLOCK;
+    const int32_t *tile = tile_of(t, (int)rd_random_below(random, (uint32_t)tiles_of(t)));
 
     (void)progress;
     (void)most;
     (void)err;
-    rd_rows_blocks(rows, &t->tokens, &noise, t->id + start, WINDOW, random);
+    rd_rows_blocks(rows, &t->tokens, &noise, tile, WINDOW, random);
     return RD_OK;
 }
 
-static rd_model_config shape(const text *t)
+static rd_model_config shape(const text *t, bool small)
 {
     return (rd_model_config){
         .vocab_size = t->tokens.vocab,
-        .hidden_size = 128,
-        .num_hidden_layers = 3,
-        .num_attention_heads = 4,
+        .hidden_size = small ? 32 : 96,
+        .num_hidden_layers = 2,
+        .num_attention_heads = small ? 2 : 4,
         .num_key_value_heads = 2,
         .head_dim = 16,
-        .intermediate_size = 128,
-        .moe_intermediate_size = 128,
+        .intermediate_size = small ? 32 : 256,
+        .moe_intermediate_size = small ? 16 : 192,
         .num_experts = 4,
         .num_experts_per_tok = 2,
         .num_shared_experts = 1,
@@ -93,7 +228,7 @@ static rd_model_config shape(const text *t)
         .n_group = 1,
         .topk_group = 1,
         .block_size = BLOCK,
-        .rotary_dim = 8,
+        .rotary_dim = 16,
         .max_position_embeddings = 4096,
         .rope_theta = 10000,
         .rms_norm_eps = 1e-6,
@@ -119,12 +254,13 @@ typedef struct setting {
     rd_params p;
     rd_product product[THREADS];
     rd_train_options o;
+    char dir[64];
 } setting;
 
-static setting set(int64_t steps)
+static setting set(int64_t steps, bool small, uint64_t seed)
 {
-    setting s = { .t = read_text(), .o = rd_train_defaults() };
-    rd_model_config config = shape(s.t);
+    setting s = { .t = make_text(seed), .o = rd_train_defaults(), .dir = "/tmp/rd-trainer-XXXXXX" };
+    rd_model_config config = shape(s.t, small);
     rd_error err = { 0 };
 
     cr_assert(!rd_params_init(&s.p, &config, &err), "%s", err.text);
@@ -134,13 +270,16 @@ static setting set(int64_t steps)
         cr_assert(!rd_gemm_train_open(RD_FAST, &g, &err), "%s", err.text);
         s.product[i] = (rd_product){ (rd_device *)(void *)g, multiply };
     }
+    cr_assert(mkdtemp(s.dir));
+    s.o.seed = seed;
     s.o.steps = steps;
-    s.o.rows_per_step = 2048;
-    s.o.rows_per_pack = 1024;
+    s.o.rows_per_step = small ? 1536 : 2304;
+    s.o.rows_per_pack = s.o.rows_per_step / 2;
     s.o.sample_rows = 3 * WINDOW;
     s.o.threads = THREADS;
     s.o.warm_up = 20;
-    s.o.lr = 8e-3f;
+    s.o.lr = 1.5e-2f;
+    s.o.decay_share = 0.4f;
     s.o.optimizer.decay = 0.0f;
     return s;
 }
@@ -155,122 +294,505 @@ static rd_trainer *start(setting *s)
     return t;
 }
 
+static void run(rd_trainer *t, int64_t steps)
+{
+    rd_error err = { 0 };
+
+    cr_assert(!rd_trainer_run(t, steps, &err), "%s", err.text);
+}
+
 static void unset(setting *s)
 {
+    DIR *d = opendir(s->dir);
+    char path[512];
+
+    for (struct dirent *e; (e = readdir(d));) {
+        snprintf(path, sizeof path, "%s/%s", s->dir, e->d_name);
+        unlink(path);
+    }
+    closedir(d);
+    cr_assert(!rmdir(s->dir));
     for (int i = 0; i < THREADS; i++)
         rd_gemm_train_close((rd_gemm_train *)(void *)s->product[i].device);
     rd_params_clear(&s->p);
     free(s->t);
 }
 
-/* The share of masked tokens that are the first choice, over the whole text, half of each block
- * masked; the first two blocks of a window, which cannot know their place, are not asked. */
-static double share_right(setting *s, const float *w)
+/* The share of masked tokens that are the first choice: every tile, every block of it, the first as well. Each
+ * token is masked with the chance `rate`, by a random state that training never sees. */
+static double share_right(setting *s, const float *w, double rate)
 {
     rd_random random = rd_random_seed(99);
-    rd_noise noise = { .block = BLOCK, .pair = true };
+    rd_train_stats stats = { 0 };
+    rd_error err = { 0 };
+    rd_train_row row[2 * WINDOW];
+    rd_net *net;
+
+    cr_assert(!rd_net_open(&s->p, s->product[0], 2 * WINDOW, &net, &err), "%s", err.text);
+    for (int k = 0; k < tiles_of(s->t); k++) {
+        const int32_t *id = tile_of(s->t, k);
+
+        for (int i = 0; i < WINDOW; i++) {
+            int b = i / BLOCK * BLOCK;
+            bool masked = rd_random_unit(&random) < rate;
+
+            row[i] = (rd_train_row){
+                .token = id[i], .position = i, .clean_end = b + BLOCK, .label = -1
+            };
+            row[WINDOW + i] = (rd_train_row){ .token = masked ? s->t->tokens.mask : id[i],
+                                              .position = i,
+                                              .clean_end = b,
+                                              .own_start = WINDOW + b,
+                                              .own_end = WINDOW + b + BLOCK,
+                                              .label = masked ? id[i] : -1,
+                                              .weight = 1.0f };
+        }
+        cr_assert(!rd_net_run(net, w, row, 2 * WINDOW, 1.0f, NULL, &stats, &err), "%s", err.text);
+    }
+    rd_net_close(net);
+    cr_assert_gt((double)stats.labels[0], 0.9 * rate * s->t->n);
+    return (double)stats.right[0] / (double)stats.labels[0];
+}
+
+/* Bits a token when only the frequencies of tokens, or of pairs, are known. */
+static double entropy(const text *t, bool pairs)
+{
+    int *count = rd_alloc_array((size_t)WORDS * (pairs ? WORDS : 1), sizeof *count);
+    double bits = 0.0;
+    int n = t->n - pairs;
+
+    for (int i = 0; i < n; i++) count[pairs ? t->id[i] * WORDS + t->id[i + 1] : t->id[i]]++;
+    for (int i = 0; i < WORDS * (pairs ? WORDS : 1); i++)
+        if (count[i]) bits -= (double)count[i] / n * log2((double)count[i] / n);
+    free(count);
+    return bits;
+}
+
+/* No run of sixteen tokens comes twice: what a block holds cannot be copied from elsewhere. */
+static int repeated_blocks(const text *t)
+{
+    int found = 0;
+
+    for (int i = 0; i + BLOCK <= t->n; i += BLOCK)
+        for (int k = 0; k + BLOCK <= t->n; k++)
+            found += k != i && !memcmp(t->id + i, t->id + k, BLOCK * sizeof *t->id);
+    return found;
+}
+
+Test(trainer, the_text_to_be_learnt_is_long_and_not_a_repetition)
+{
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        text *t = make_text(seed);
+
+        cr_expect_gt(t->n, 5000);
+        cr_expect_gt(entropy(t, false), 6.0, "%g bits a token", entropy(t, false));
+        cr_expect_gt(entropy(t, true) - entropy(t, false), 2.5, "%g bits a token after another",
+                     entropy(t, true) - entropy(t, false));
+        cr_expect_eq(repeated_blocks(t), 0);
+        free(t);
+    }
+}
+
+Test(trainer, learns_twenty_kilobytes_by_heart, .timeout = 600)
+{
+    static const double rates[] = { 0.15, 0.5 };
+    const char *seed = getenv("RD_TEST_SEED");
+    setting s = set(800, false, seed ? strtoull(seed, NULL, 10) : 1);
+    rd_trainer *t = start(&s);
+
+    cr_assert_lt(share_right(&s, rd_trainer_weights(t), 0.5), 0.05);
+    run(t, 0);
+
+    cr_assert_eq(rd_trainer_steps(t), 800);
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        double right = share_right(&s, rd_trainer_weights(t), rates[i]);
+
+        cr_log_info("%d tokens, %g of them masked: %.4f right\n", s.t->n, rates[i], right);
+        cr_expect_geq(right, 0.99, "of %g of the tokens only %.4f are right", rates[i], right);
+    }
+    rd_trainer_close(t);
+    unset(&s);
+}
+
+/* ---- the same bits ---- */
+
+Test(trainer, stop_and_resume_do_not_change_a_bit, .timeout = 120)
+{
+    static const int64_t stops[] = { 1, 5, 10 }; /* before and within the last shares */
+    setting s = set(12, true, 1);
+    rd_error err = { 0 };
+
+    s.o.fake_int8_share = 0.4f;
+    s.o.average_share = 0.3f;
+    rd_trainer *whole = start(&s);
+    run(whole, 0);
+    for (int i = 0; i < 3; i++) {
+        rd_trainer *first = start(&s);
+        run(first, stops[i]);
+        cr_assert(!rd_trainer_checkpoint(first, s.dir, &err), "%s", err.text);
+        rd_trainer_close(first);
+        rd_trainer *second = start(&s);
+        cr_assert(!rd_trainer_resume(second, s.dir, &err), "%s", err.text);
+        cr_assert_eq(rd_trainer_steps(second), stops[i]);
+        run(second, 0);
+
+        cr_assert_eq(rd_trainer_steps(second), 12);
+        cr_assert_arr_eq(rd_trainer_weights(whole), rd_trainer_weights(second),
+                         s.p.size * sizeof(float));
+        cr_assert_arr_eq(rd_trainer_result(whole), rd_trainer_result(second),
+                         s.p.size * sizeof(float));
+        rd_trainer_close(second);
+    }
+    rd_trainer_close(whole);
+    unset(&s);
+}
+
+Test(trainer, threads_do_not_show_in_the_weights, .timeout = 120)
+{
+    setting s = set(6, true, 1);
+
+    s.o.fake_int8_share = s.o.average_share = 0.5f;
+    rd_trainer *two = start(&s);
+    run(two, 0);
+    s.o.threads = 1;
+    rd_trainer *one = start(&s);
+    run(one, 0);
+
+    cr_assert_arr_eq(rd_trainer_weights(one), rd_trainer_weights(two), s.p.size * sizeof(float));
+    cr_assert_arr_eq(rd_trainer_result(one), rd_trainer_result(two), s.p.size * sizeof(float));
+    rd_trainer_close(one);
+    rd_trainer_close(two);
+    unset(&s);
+}
+
+/* ---- int8 and the mean ---- */
+
+static double loss_on(setting *s, const float *w)
+{
+    rd_random random = rd_random_seed(7);
     rd_train_stats stats = { 0 };
     rd_error err = { 0 };
     rd_rows rows = { 0 };
     rd_net *net;
 
     cr_assert(!rd_net_open(&s->p, s->product[0], 3 * WINDOW, &net, &err), "%s", err.text);
-    for (int start = 0; start + WINDOW <= s->t->n; start += WINDOW - 2 * BLOCK) {
-        rows.n = 0;
-        rd_rows_blocks(&rows, &s->t->tokens, &noise, s->t->id + start, WINDOW, &random);
-        for (int i = 0; i < rows.n; i++)
-            if (rows.row[i].position < 2 * BLOCK) rows.row[i].label = -1;
-        cr_assert(!rd_net_run(net, w, rows.row, rows.n, 1.0f, NULL, &stats, &err), "%s", err.text);
-    }
+    sample(s->t, 0.0, 0, &random, &rows, &err);
+    cr_assert(!rd_net_run(net, w, rows.row, rows.n, 1.0f, NULL, &stats, &err), "%s", err.text);
     rd_net_close(net);
     rd_rows_clear(&rows);
-    return (double)stats.right[RD_TASK_BLOCK] / (double)stats.labels[RD_TASK_BLOCK];
+    return stats.loss[RD_TASK_BLOCK];
 }
 
-Test(trainer, learns_twenty_kilobytes_by_heart, .timeout = 600)
+Test(trainer, rounded_weights_are_those_of_the_packed_model, .timeout = 120)
 {
-    setting s = set(1500);
-    rd_trainer *t = start(&s);
+    setting s = set(4, true, 1);
+    float *rounded = rd_alloc_array(s.p.size, sizeof *rounded);
+    float *packed = rd_alloc_array(s.p.size, sizeof *packed);
+    char out[] = "/tmp/rd-trainer-XXXXXX", path[128];
     rd_error err = { 0 };
+    rd_trainer *t = start(&s);
+    const float *w = rd_trainer_weights(t);
 
-    double before = share_right(&s, rd_trainer_weights(t));
-    cr_assert(!rd_trainer_run(t, 0, &err), "%s", err.text);
-    double after = share_right(&s, rd_trainer_weights(t));
+    run(t, 0);
+    cr_assert(mkdtemp(out));
+    for (int i = 0; i < s.p.count; i++)
+        cr_assert(!rd_params_round_int8(&s.p, i, w, rounded, &err), "%s", err.text);
+    cr_assert(!rd_params_write(&s.p, w, RD_BF16, s.dir, &err), "%s", err.text);
+    cr_assert(!rd_quantize_model(s.dir, out, RD_QUANT_INT8_ROW, &err), "%s", err.text);
+    cr_assert(!rd_params_read(&s.p, packed, out, &err), "%s", err.text);
 
-    cr_log_info("%d tokens, right before %.4f, after %.4f\n", s.t->n, before, after);
-    cr_assert_lt(before, 0.05);
-    cr_assert_geq(after, 0.99, "only %.4f of the masked tokens are right", after);
+    cr_assert_arr_eq(rounded, packed, s.p.size * sizeof *packed);
+    cr_assert_eq(loss_on(&s, rounded), loss_on(&s, packed));
+    cr_assert_neq(loss_on(&s, rounded), loss_on(&s, w));
+    snprintf(path, sizeof path, "rm -r %s", out);
+    cr_assert(!system(path));
+    free(rounded);
+    free(packed);
     rd_trainer_close(t);
     unset(&s);
 }
 
-Test(trainer, stop_and_resume_do_not_change_a_bit, .timeout = 120)
+/* What a step does shows which weights its passes saw: with a gradient of rounded weights both runs move alike. */
+Test(trainer, the_last_share_sees_rounded_weights_and_moves_its_own, .timeout = 120)
 {
-    char dir[] = "/tmp/rd-trainer-XXXXXX", path[64];
-    setting s = set(12);
+    setting s = set(1, true, 1);
+    float *grid = rd_alloc_array(s.p.size, sizeof *grid);
+    float *step[2];
     rd_error err = { 0 };
-    double share;
 
-    cr_assert(mkdtemp(dir));
-    rd_trainer *whole = start(&s);
-    cr_assert(!rd_trainer_run(whole, 0, &err), "%s", err.text);
+    s.o.optimizer.muon = false;
+    for (int k = 0; k < 2; k++) {
+        s.o.fake_int8_share = k == 0 ? 1.0f : 0.0f;
+        rd_trainer *t = start(&s);
+        float *w = rd_trainer_weights(t);
 
-    rd_trainer *first = start(&s);
-    cr_assert(!rd_trainer_run(first, 5, &err), "%s", err.text);
-    cr_assert(!rd_trainer_checkpoint(first, dir, &err), "%s", err.text);
-    rd_trainer_close(first);
-    rd_trainer *second = start(&s);
-    cr_assert(!rd_trainer_resume(second, dir, &err), "%s", err.text);
-    cr_assert_eq(rd_trainer_steps(second), 5);
-    cr_assert(!rd_trainer_run(second, 0, &err), "%s", err.text);
+        for (int i = 0; i < s.p.count; i++)
+            cr_assert(!rd_params_round_int8(&s.p, i, w, grid, &err), "%s", err.text);
+        step[k] = rd_alloc_array(s.p.size, sizeof **step);
+        memcpy(step[k], k == 0 ? w : grid, s.p.size * sizeof *w);
+        if (k == 1) memcpy(w, grid, s.p.size * sizeof *w);
+        run(t, 0);
+        for (size_t i = 0; i < s.p.size; i++) step[k][i] = w[i] - step[k][i];
+        rd_trainer_close(t);
+    }
 
-    cr_assert_eq(rd_trainer_steps(second), 12);
-    cr_assert_arr_eq(rd_trainer_weights(whole), rd_trainer_weights(second),
-                     s.p.size * sizeof(float));
-    share = share_right(&s, rd_trainer_weights(second));
-    cr_assert(isfinite(share));
-    snprintf(path, sizeof path, "%s/checkpoint.safetensors", dir);
-    cr_assert_eq(unlink(path), 0);
-    cr_assert_eq(rmdir(dir), 0);
-    rd_trainer_close(whole);
-    rd_trainer_close(second);
+    for (size_t i = 0; i < s.p.size; i++)
+        cr_assert_float_eq(step[0][i], step[1][i], 1e-6, "weight %zu: %g and %g", i, step[0][i],
+                           step[1][i]);
+    free(step[0]);
+    free(step[1]);
+    free(grid);
     unset(&s);
 }
 
-Test(trainer, threads_do_not_show_in_the_weights, .timeout = 120)
+Test(trainer, learns_while_rounded, .timeout = 600)
 {
-    setting s = set(6);
+    setting s = set(150, true, 1);
+    float *rounded = rd_alloc_array(s.p.size, sizeof *rounded);
     rd_error err = { 0 };
 
-    rd_trainer *two = start(&s);
-    cr_assert(!rd_trainer_run(two, 0, &err), "%s", err.text);
-    s.o.threads = 1;
-    rd_trainer *one = start(&s);
-    cr_assert(!rd_trainer_run(one, 0, &err), "%s", err.text);
-
-    cr_assert_arr_eq(rd_trainer_weights(one), rd_trainer_weights(two), s.p.size * sizeof(float));
-    rd_trainer_close(one);
-    rd_trainer_close(two);
-    unset(&s);
-}
-
-Test(trainer, a_checkpoint_of_another_shape_is_refused, .timeout = 120)
-{
-    char dir[] = "/tmp/rd-trainer-XXXXXX", path[64];
-    setting s = set(2);
-    rd_error err = { 0 };
+    s.o.fake_int8_share = 1.0f;
     rd_trainer *t = start(&s);
+    double before = loss_on(&s, rd_trainer_weights(t));
+    run(t, 0);
+    for (int i = 0; i < s.p.count; i++)
+        cr_assert(!rd_params_round_int8(&s.p, i, rd_trainer_weights(t), rounded, &err));
 
-    cr_assert(mkdtemp(dir));
-    cr_assert_eq(rd_trainer_resume(t, dir, &err), RD_NOT_FOUND);
-    cr_assert(!rd_trainer_checkpoint(t, dir, &err), "%s", err.text);
+    cr_expect_lt(loss_on(&s, rounded), 0.7 * before, "%g before, %g after", before,
+                 loss_on(&s, rounded));
+    free(rounded);
     rd_trainer_close(t);
-    s.p.size += 16;
+    unset(&s);
+}
+
+Test(trainer, the_result_is_the_mean_of_the_last_weights, .timeout = 120)
+{
+    setting s = set(8, true, 1);
+
+    s.o.lr = 0.0f;
+    s.o.optimizer.bias_rate = 0.0f;
+    s.o.average_share = 0.5f;
+    rd_trainer *t = start(&s);
+    float *w = rd_trainer_weights(t);
+    for (int k = 0; k < 8;
+         k++) { /* weights made by hand: k + 1 in step k; lr 0 leaves them alone */
+        cr_assert_eq(rd_trainer_result(t), k <= 4 ? w : rd_trainer_result(t));
+        for (size_t i = 0; i < s.p.size; i++) w[i] = (float)(k + 1);
+        run(t, 1);
+    }
+
+    const float *mean = rd_trainer_result(t);
+    cr_assert_neq(mean, w);
+    for (size_t i = 0; i < s.p.size; i++) cr_assert_float_eq(mean[i], (5 + 6 + 7 + 8) / 4.0, 1e-5);
+    rd_trainer_close(t);
+    unset(&s);
+}
+
+/* ---- what stops a run ---- */
+
+Test(trainer, a_loss_that_is_no_number_names_step_and_tensor_and_leaves_the_checkpoint,
+     .timeout = 120)
+{
+    setting s = set(20, true, 1);
+    rd_error err = { 0 };
+
+    s.o.dir = s.dir;
+    s.o.checkpoint_s = 1e9;
+    rd_trainer *t = start(&s);
+    run(t, 3);
+    float *good = rd_alloc_array(s.p.size, sizeof *good);
+    memcpy(good, rd_trainer_weights(t), s.p.size * sizeof *good);
+    rd_trainer_weights(t)[rd_params_find(&s.p, "model.layers.1.mlp.gate.weight")->offset] = NAN;
+
+    cr_assert_eq(rd_trainer_run(t, 0, &err), RD_INVALID);
+    cr_expect(strstr(err.text, "step 4: ") && strstr(err.text, "model.layers.1.mlp.gate.weight") &&
+                  strstr(err.text, "the last checkpoint is of step 3"),
+              "%s", err.text);
+    cr_assert_eq(rd_trainer_checkpoint(t, s.dir, &err), RD_INVALID);
+    cr_assert(!rd_trainer_resume(t, s.dir, &err), "%s", err.text);
+    cr_assert_eq(rd_trainer_steps(t), 3);
+    cr_assert_arr_eq(rd_trainer_weights(t), good, s.p.size * sizeof *good);
+    free(good);
+    rd_trainer_close(t);
+    unset(&s);
+}
+
+static void checkpoint_path(const setting *s, char out[128])
+{
+    snprintf(out, 128, "%s/checkpoint.safetensors", s->dir);
+}
+
+/* The resume that must fail does, names the file and says why, and leaves the weights as they were. */
+static void refused(setting *s, const char *why)
+{
+    rd_trainer *t = start(s);
+    float *before = rd_alloc_array(s->p.size, sizeof *before);
+    rd_error err = { 0 };
+
+    memcpy(before, rd_trainer_weights(t), s->p.size * sizeof *before);
+    cr_expect_eq(rd_trainer_resume(t, s->dir, &err), RD_INVALID, "accepted: %s", why);
+    cr_expect(strstr(err.text, "checkpoint.safetensors") && strstr(err.text, why),
+              "no \"%s\" in: %s", why, err.text);
+    cr_expect_arr_eq(rd_trainer_weights(t), before, s->p.size * sizeof *before);
+    cr_expect_eq(rd_trainer_steps(t), 0);
+    free(before);
+    rd_trainer_close(t);
+}
+
+Test(trainer, a_checkpoint_of_another_run_is_refused_by_what_differs, .timeout = 120)
+{
+    setting s = set(20, true, 1);
+    rd_error err = { 0 };
+
+    s.o.data = "this corpus";
+    rd_trainer *t = start(&s);
+    cr_assert_eq(rd_trainer_resume(t, s.dir, &err), RD_NOT_FOUND);
+    run(t, 1);
+    cr_assert(!rd_trainer_checkpoint(t, s.dir, &err), "%s", err.text);
+    rd_trainer_close(t);
+
+    rd_train_options o = s.o;
+    s.o.seed = 2;
+    refused(&s, "seed was 1; of this run it is 2");
+    s.o = o, s.o.steps = 21;
+    refused(&s, "length in steps was 20");
+    s.o = o, s.o.steps = 0;
+    refused(&s, "length in steps was 20");
+    s.o = o, s.o.rows_per_pack /= 2;
+    refused(&s, "rows was");
+    s.o = o, s.o.optimizer.muon = false;
+    refused(&s, "optimizer was muon");
+    s.o = o, s.o.data = "another corpus";
+    refused(&s, "data was this corpus");
+    s.o = o, s.o.lr *= 2.0f;
+    refused(&s, "learning rate was");
+    s.o = o, s.o.fake_int8_share = 0.0f;
+    refused(&s, "last shares was");
+    s.o = o, s.o.average_share = 0.1f;
+    refused(&s, "mean of weights was not kept");
+    s.o = o;
+    s.p.config.rope_theta = 20000.0;
+    refused(&s, "shape was");
+    s.p.config.rope_theta = 10000.0;
     t = start(&s);
-    cr_assert_eq(rd_trainer_resume(t, dir, &err), RD_INVALID);
-    snprintf(path, sizeof path, "%s/checkpoint.safetensors", dir);
-    unlink(path);
-    rmdir(dir);
+    cr_assert(!rd_trainer_resume(t, s.dir, &err), "%s", err.text);
+    rd_trainer_close(t);
+    unset(&s);
+}
+
+Test(trainer, a_run_in_minutes_may_change_its_length, .timeout = 120)
+{
+    setting s = set(0, true, 1);
+    rd_error err = { 0 };
+
+    s.o.minutes = 1e6;
+    rd_trainer *t = start(&s);
+    run(t, 2);
+    cr_assert(!rd_trainer_checkpoint(t, s.dir, &err), "%s", err.text);
+    rd_trainer_close(t);
+    s.o.minutes = 2e6;
+    s.o.lr *= 0.5f;
+    t = start(&s);
+
+    cr_assert(!rd_trainer_resume(t, s.dir, &err), "%s", err.text);
+    cr_assert_eq(rd_trainer_steps(t), 2);
+    rd_trainer_close(t);
+    unset(&s);
+}
+
+Test(trainer, a_torn_or_foreign_checkpoint_is_refused, .timeout = 120)
+{
+    setting s = set(20, true, 1);
+    rd_error err = { 0 };
+    rd_trainer *t = start(&s);
+    char path[128], byte;
+    float weights[2] = { 1.0f, 2.0f };
+    rd_tensor foreign = { .name = "weights", .dtype = RD_F32, .rank = 1, .shape = { 2 } };
+
+    checkpoint_path(&s, path);
+    run(t, 1);
+    cr_assert(!rd_trainer_checkpoint(t, s.dir, &err), "%s", err.text);
+    rd_trainer_close(t);
+
+    FILE *f = fopen(path, "r+");
+    cr_assert(f && !fseek(f, -1000, SEEK_END));
+    byte = (char)fgetc(f);
+    cr_assert(!fseek(f, -1000, SEEK_END));
+    fputc(byte ^ 1, f);
+    fclose(f);
+    refused(&s, "torn");
+    cr_assert(!truncate(path, 5000));
+    refused(&s, "");
+    foreign.data = weights;
+    foreign.bytes = sizeof weights;
+    cr_assert(!rd_safetensors_write(path, &foreign, 1, NULL, &err), "%s", err.text);
+    refused(&s, "format");
+    unset(&s);
+}
+
+Test(trainer, a_disk_that_is_full_leaves_the_last_checkpoint, .timeout = 120)
+{
+    setting s = set(20, true, 1);
+    rd_error err = { 0 };
+    rd_trainer *t = start(&s);
+    struct rlimit unlimited, small = { .rlim_cur = 100000 };
+    char path[128];
+    int files = 0;
+
+    checkpoint_path(&s, path);
+    run(t, 1);
+    cr_assert(!rd_trainer_checkpoint(t, s.dir, &err), "%s", err.text);
+    run(t, 1);
+    signal(SIGXFSZ, SIG_IGN);
+    cr_assert(!getrlimit(RLIMIT_FSIZE, &unlimited));
+    small.rlim_max = unlimited.rlim_max;
+    cr_assert(!setrlimit(RLIMIT_FSIZE, &small));
+    rd_status full = rd_trainer_checkpoint(t, s.dir, &err);
+    cr_assert(!setrlimit(RLIMIT_FSIZE, &unlimited));
+
+    cr_assert_eq(full, RD_IO);
+    cr_assert(strstr(err.text, path), "%s", err.text);
+    cr_assert(!rd_trainer_resume(t, s.dir, &err), "%s", err.text);
+    cr_assert_eq(rd_trainer_steps(t), 1);
+    DIR *d = opendir(s.dir);
+    for (struct dirent *e; (e = readdir(d));) files += e->d_name[0] != '.';
+    closedir(d);
+    cr_assert_eq(files, 1, "%d files are left", files);
+    rd_trainer_close(t);
+    unset(&s);
+}
+
+/* A child that does nothing but write checkpoints is killed in the middle of one, at a new moment each time. */
+Test(trainer, a_kill_leaves_the_last_checkpoint, .timeout = 120)
+{
+    setting s = set(20, true, 1);
+    rd_error err = { 0 };
+    rd_trainer *t;
+    int left = 0;
+
+    s.o.threads = 1; /* a fork has no others */
+    t = start(&s);
+    run(t, 1);
+    cr_assert(!rd_trainer_checkpoint(t, s.dir, &err), "%s", err.text);
+    for (int i = 0; i < 20; i++) {
+        pid_t child = fork();
+
+        if (child == 0)
+            for (;;) rd_trainer_checkpoint(t, s.dir, &err);
+        usleep((useconds_t)(3000 + 1777 * i));
+        kill(child, SIGKILL);
+        cr_assert_eq(waitpid(child, NULL, 0), child);
+        cr_assert(!rd_trainer_resume(t, s.dir, &err), "kill %d: %s", i, err.text);
+    }
+    s.o.dir = s.dir;
+    rd_trainer_close(t);
+    t = start(&s);
+    run(t, 1); /* sweeps what the killed ones left */
+
+    DIR *d = opendir(s.dir);
+    for (struct dirent *e; (e = readdir(d));) left += strstr(e->d_name, ".new") != NULL;
+    closedir(d);
+    cr_assert_eq(left, 0, "%d unfinished files are left", left);
     rd_trainer_close(t);
     unset(&s);
 }

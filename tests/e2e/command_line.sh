@@ -31,6 +31,11 @@ expect 0 '' "$redraft" infill a.py:6:5 --watch
 [ -s err ]; check '--watch draws nothing' $?
 cmp -s out first; check '--watch changes the answer' $?
 expect 0 '' "$redraft" rewrite a.py:4-5
+expect 0 'follows no instructions' "$redraft" rewrite a.py:4-5 --instruction 'rename out'
+printf '{"task_id":"i","prefix":"","draft":"x","suffix":"","instruction":"y"}\n%.0s' 1 2 |
+    "$redraft" rewrite --jsonl 2>err >out
+[ "$(grep -c 'follows no instructions' err)" = 1 ] && [ "$(wc -l <out)" = 2 ]
+check 'an instruction that is ignored is said once' $?
 expect 0 '' "$redraft" score a.py --json
 grep -q '^{"tokens":\[{"start":0,' out; check 'score --json' $?
 expect 0 '' "$redraft" generate --prompt 'def add(a, b):' --max-tokens 16

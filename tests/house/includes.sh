@@ -15,11 +15,12 @@ refuse 'core knows libuv, SQLite or CUDA' "$core" '#include <(uv|sqlite3|cuda)'
 outside=$(find core -name '*.[ch]' ! -path 'core/format/*')
 refuse 'jansson or PCRE2 outside core/format' "$outside" '#include <(jansson|pcre2)'
 refuse 'the JSON library passes through format/json.h' "$outside" '#include "core/format/json.h"'
-refuse 'base knows a higher room' "$(find core/base -name '*.[ch]')" '#include "core/(format|model|decode|train|tools|engine|plugin)'
-refuse 'format knows a higher room' "$(find core/format -name '*.[ch]')" '#include "core/(model|decode|train|tools|engine|plugin)'
-refuse 'model knows a higher room' "$(find core/model -name '*.[ch]')" '#include "core/(decode|train|tools|engine|plugin)'
-refuse 'decode knows a higher room' "$(find core/decode -name '*.[ch]')" '#include "core/(train|tools|engine|plugin)'
-refuse 'train knows tools or engine' "$(find core/train -name '*.[ch]')" '#include "core/(tools|engine|plugin)'
+refuse 'base knows a higher room' "$(find core/base -name '*.[ch]')" '#include "core/(format|model|decode|train|eval|tools|engine|plugin)'
+refuse 'format knows a higher room' "$(find core/format -name '*.[ch]')" '#include "core/(model|decode|train|eval|tools|engine|plugin)'
+refuse 'model knows a higher room' "$(find core/model -name '*.[ch]')" '#include "core/(decode|train|eval|tools|engine|plugin)'
+refuse 'decode knows a higher room' "$(find core/decode -name '*.[ch]')" '#include "core/(train|eval|tools|engine|plugin)'
+refuse 'train knows a higher room or the engine' "$(find core/train -name '*.[ch]')" '#include "core/(eval|tools|engine|plugin)'
+refuse 'eval knows tools or engine' "$(find core/eval -name '*.[ch]')" '#include "core/(tools|engine|plugin)'
 plugins=$(find plugins -name '*.[ch]')
 found=$(grep -nE '#include "(core|lsp|cache)/' $plugins | grep -vE '"core/(backend|runner)\.h"|"core/base/')
 [ -z "$found" ] || { echo "a plugin knows more than the backend table:"; echo "$found"; bad=1; }

@@ -32,24 +32,30 @@ static rd_device *device(const char *isa, int threads, rd_precision precision)
     return d;
 }
 
-/* y = x W^T on one device. */
-static void linear(rd_device *d, float *y, const float *x, const float *w, int rows, int in,
-                   int out)
+/* y = x W^T on one device, W of any type. */
+static void linear_of(rd_device *d, float *y, const float *x, const rd_matrix *w, int rows)
 {
     const rd_backend *be = rd_cpu_backend();
-    rd_matrix m = { w, RD_F32, out, in, NULL };
     rd_weight *weight = NULL;
     rd_view a, b;
     rd_error err;
 
-    cr_assert(!be->take(d, &m, false, &weight, &err) && !be->alloc(d, rows, in, &a, &err) &&
-              !be->alloc(d, rows, out, &b, &err));
+    cr_assert(!be->take(d, w, false, &weight, &err) && !be->alloc(d, rows, w->cols, &a, &err) &&
+              !be->alloc(d, rows, w->rows, &b, &err));
     be->upload(d, a, x, &err);
     cr_assert(!be->linear(d, b, a, weight, &err));
     be->download(d, y, b, &err);
     be->release(d, &a);
     be->release(d, &b);
     be->drop(d, weight);
+}
+
+static void linear(rd_device *d, float *y, const float *x, const float *w, int rows, int in,
+                   int out)
+{
+    rd_matrix m = { w, RD_F32, out, in, NULL };
+
+    linear_of(d, y, x, &m, rows);
 }
 
 Test(cpu, products_agree_with_plain_on_odd_shapes)
@@ -311,4 +317,58 @@ Test(cpu, weights_that_are_not_finite_are_refused)
     cr_assert_eq(rd_cpu_backend()->take(d, &m, false, &out, &err), RD_INVALID);
     cr_assert_null(out);
     rd_cpu_backend()->close(d);
+}
+
+/* Large enough that several threads lay it out, and odd in both directions. */
+enum { LARGE_ROWS = 999, LARGE_COLS = 401 };
+
+static uint16_t *large_bf16(void)
+{
+    rd_random r = rd_random_seed(9);
+    uint16_t *w = rd_alloc_array(LARGE_ROWS * LARGE_COLS, sizeof *w);
+
+    for (size_t i = 0; i < LARGE_ROWS * LARGE_COLS; i++)
+        w[i] = rd_f32_to_bf16((float)rd_random_normal(&r));
+    return w;
+}
+
+Test(cpu, bf16_weights_are_the_same_laid_out_by_threads_and_widened)
+{
+    rd_random r = rd_random_seed(10);
+    uint16_t *w = large_bf16();
+    float *wide = rd_alloc_array(LARGE_ROWS * LARGE_COLS, sizeof *wide);
+    float *x = numbers(&r, 3 * LARGE_COLS, 1.0f), a[3 * LARGE_ROWS], b[3 * LARGE_ROWS];
+    rd_matrix narrow = { w, RD_BF16, LARGE_ROWS, LARGE_COLS, NULL };
+
+    rd_widen(wide, w, RD_BF16, LARGE_ROWS * LARGE_COLS);
+    for (int fast = 0; fast < 2; fast++) {
+        rd_device *one = device(NULL, 1, fast ? RD_FAST : RD_EXACT),
+                  *three = device(NULL, 3, fast ? RD_FAST : RD_EXACT);
+
+        linear(one, a, x, wide, 3, LARGE_COLS, LARGE_ROWS);
+        linear_of(three, b, x, &narrow, 3);
+        cr_assert(!memcmp(a, b, sizeof a));
+        rd_cpu_backend()->close(one);
+        rd_cpu_backend()->close(three);
+    }
+    free(w);
+    free(wide);
+    free(x);
+}
+
+Test(cpu, the_first_row_that_is_not_finite_is_named)
+{
+    uint16_t *w = large_bf16();
+    rd_matrix m = { w, RD_BF16, LARGE_ROWS, LARGE_COLS, NULL };
+    rd_device *d = device(NULL, 3, RD_FAST);
+    rd_weight *out = NULL;
+    rd_error err;
+
+    w[700 * LARGE_COLS + LARGE_COLS - 1] = 0x7f80; /* infinity at a row's odd end */
+    w[900 * LARGE_COLS] = 0xffc1;                  /* NaN */
+    cr_assert_eq(rd_cpu_backend()->take(d, &m, false, &out, &err), RD_INVALID);
+    cr_assert(strstr(err.text, "row 700 "), "%s", err.text);
+    cr_assert_null(out);
+    rd_cpu_backend()->close(d);
+    free(w);
 }

@@ -1,0 +1,353 @@
+/* draft.c - lines of the file as signatures of their trigrams, compared with the hole's neighbours. */
+#include "core/decode/draft.h"
+
+#include "core/base/memory.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    SIDE_BYTES = 64 << 10,
+    LINES_MOST = 4096, /* of each side */
+    NEIGHBOURS = 3,    /* lines above and below that are compared */
+    SPAN_MOST = 6,     /* lines of a draft */
+    LEFT_MOST = 24,    /* bytes of the cursor's line that count */
+    WORDS = 4          /* of a signature */
+};
+
+typedef struct line {
+    const char *text; /* without indent and trailing space */
+    int n, indent;
+    const char *end; /* of the line in the file, before its newline */
+    uint64_t bits[WORDS];
+    int count;
+} line;
+
+typedef struct side {
+    line *lines; /* those with text, in the file's order */
+    int n;
+} side;
+
+/* What speaks for a candidate. */
+enum {
+    LEFT_WHOLE, /* the cursor's line so far is how the found line begins */
+    LEFT_PART,  /* or how much of its end stands there */
+    ABOVE,      /* how alike the lines above are, the nearest first */
+    BELOW = ABOVE + NEIGHBOURS,
+    ABOVE_SAME = BELOW + NEIGHBOURS,
+    BELOW_SAME,
+    RIGHT_PART, /* how much of what stands right of the cursor follows */
+    MORE_LINES,
+    DISTANCE, /* logarithm of the lines between */
+    LENGTH,   /* logarithm of its bytes */
+    OFTEN,    /* logarithm of how often it is found */
+    FEATURES
+};
+
+/* From 3200 holes in the training packages, as a choice of the right text among all of its file's. */
+static const float weight[FEATURES] = {
+    [LEFT_WHOLE] = 1.34f, [LEFT_PART] = 0.46f,  [ABOVE] = 2.60f,      [ABOVE + 1] = 1.17f,
+    [ABOVE + 2] = 1.11f,  [BELOW] = 2.20f,      [BELOW + 1] = 0.93f,  [BELOW + 2] = 0.74f,
+    [ABOVE_SAME] = 1.14f, [BELOW_SAME] = 1.11f, [RIGHT_PART] = 0.93f, [MORE_LINES] = -0.96f,
+    [DISTANCE] = -0.44f,  [LENGTH] = -0.61f,    [OFTEN] = 0.36f
+};
+
+typedef struct candidate {
+    const side *s;
+    int line, last; /* lines of s */
+    const char *from, *end;
+    uint64_t hash;
+    int count;
+    float feature[FEATURES];
+    float score;
+} candidate;
+
+typedef struct search {
+    line left, right;
+    side above, below;
+    candidate *list;
+    int n;
+    int *slots; /* of hashes: candidate + 1 */
+    int slots_n;
+} search;
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\f';
+}
+
+static bool is_word(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+           (unsigned char)c >= 0x80;
+}
+
+static line make_line(const char *text, const char *end)
+{
+    line l = { .text = text, .end = end };
+    const char *stop = end;
+
+    while (l.text < stop && is_space(*l.text)) l.text++;
+    while (stop > l.text && is_space(stop[-1])) stop--;
+    l.indent = (int)(l.text - text);
+    l.n = (int)(stop - l.text);
+    uint32_t window = 0;
+
+    for (int i = 0; i < l.n; i++) {
+        window = (window << 8 | (unsigned char)l.text[i]) & 0xffffff;
+        uint32_t h = window * 2654435761u >> 24;
+
+        l.bits[h >> 6] |= 1ull << (h & 63);
+    }
+    for (int i = 0; i < WORDS; i++) l.count += __builtin_popcountll(l.bits[i]);
+    return l;
+}
+
+/* How alike two lines are: 1 the same, 0 nothing in common (Dice's coefficient of their trigrams). */
+static float alike(const line *a, const line *b)
+{
+    int both = 0;
+
+    for (int i = 0; i < WORDS; i++) both += __builtin_popcountll(a->bits[i] & b->bits[i]);
+    return a->count + b->count ? 2.0f * (float)both / (float)(a->count + b->count) : 0.0f;
+}
+
+static bool same(const line *a, const line *b)
+{
+    return a->n == b->n && !memcmp(a->text, b->text, (size_t)a->n);
+}
+
+static side split_lines(const char *text, const char *end)
+{
+    side s = { .lines = rd_alloc_array(LINES_MOST, sizeof *s.lines) };
+
+    while (text < end && s.n < LINES_MOST) {
+        const char *stop = memchr(text, '\n', (size_t)(end - text));
+
+        if (!stop) stop = end;
+        line l = make_line(text, stop);
+
+        if (l.n > 0) s.lines[s.n++] = l;
+        text = stop + 1;
+    }
+    return s;
+}
+
+/* ---- the rest of a line ---- */
+
+/* The longest end of the cursor's line that occurs in `l`, not cut inside a word: where it ends there. */
+static const char *match_left(const line *l, const line *left, int *length)
+{
+    const char *best = NULL;
+
+    *length = 0;
+    for (int at = 0; at < l->n; at++) {
+        int k = 0;
+
+        while (k < left->n && k <= at && left->text[left->n - 1 - k] == l->text[at - k]) k++;
+        bool whole = k == left->n && k == at + 1;
+        /* A match that begins inside a word is as long as its whole words. */
+        while (!whole && k > 0 && k < left->n && is_word(left->text[left->n - k]) &&
+               is_word(left->text[left->n - k - 1]))
+            k--;
+        if (whole) k += LEFT_MOST;
+        if (k <= *length) continue;
+        *length = k;
+        best = l->text + at + 1;
+    }
+    return best;
+}
+
+/* Where what stands right of the cursor begins in [from, end): its longest start that occurs there. */
+static const char *match_right(const char *from, const char *end, const char *right, int n,
+                               int *length)
+{
+    const char *best = NULL;
+    int most = 0;
+
+    for (const char *at = from; at < end; at++) {
+        int k = 0;
+
+        while (k < n && at + k < end && at[k] == right[k]) k++;
+        if (k < most || k == 0) continue;
+        most = k;
+        best = at;
+    }
+    *length = most < 16 ? most : 16;
+    return best;
+}
+
+/* ---- candidates ---- */
+
+static uint64_t hash_bytes(const char *s, const char *end)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+
+    for (; s < end; s++) h = (h ^ (unsigned char)*s) * 0x100000001b3u;
+    return h ^ h >> 29;
+}
+
+static float log_of(int n)
+{
+    return logf(1.0f + (float)n);
+}
+
+/* Keep the better of two candidates with the same text, and count them. */
+static void offer(search *f, candidate c)
+{
+    if (c.end <= c.from) return;
+    c.hash = hash_bytes(c.from, c.end);
+    c.count = 1;
+    c.feature[LENGTH] = log_of((int)(c.end - c.from));
+    for (int i = 0; i < FEATURES; i++) c.score += weight[i] * c.feature[i];
+    size_t at = c.hash & (uint64_t)(f->slots_n - 1);
+
+    for (; f->slots[at]; at = (at + 1) & (size_t)(f->slots_n - 1)) {
+        candidate *known = &f->list[f->slots[at] - 1];
+
+        if (known->hash != c.hash) continue;
+        c.count = known->count + 1;
+        if (c.score > known->score)
+            *known = c;
+        else
+            known->count = c.count;
+        return;
+    }
+    f->list[f->n++] = c;
+    f->slots[at] = f->n;
+}
+
+/* The surroundings of line i of `s`, and of the cursor; `last` is the last line of the candidate. */
+static void look_around(const search *f, const side *s, int i, int last, float *feature)
+{
+    for (int k = 0; k < NEIGHBOURS; k++) {
+        const line *up = f->above.n > k ? &f->above.lines[f->above.n - 1 - k] : NULL;
+        const line *down = f->below.n > k ? &f->below.lines[k] : NULL;
+
+        if (up && i - 1 - k >= 0) feature[ABOVE + k] = alike(up, &s->lines[i - 1 - k]);
+        if (down && last + 1 + k < s->n) feature[BELOW + k] = alike(down, &s->lines[last + 1 + k]);
+        if (k > 0) continue;
+        feature[ABOVE_SAME] = up && i > 0 && same(up, &s->lines[i - 1]);
+        feature[BELOW_SAME] = down && last + 1 < s->n && same(down, &s->lines[last + 1]);
+    }
+}
+
+static void look_at(search *f, const side *s, int i)
+{
+    const line *l = &s->lines[i];
+    candidate c = { .s = s, .line = i, .last = i, .from = l->text, .end = l->text + l->n };
+    int shared = 0, distance = s == &f->above ? f->above.n - i : i + 1;
+
+    c.feature[DISTANCE] = log_of(distance);
+    if (f->left.n > 0) {
+        c.from = match_left(l, &f->left, &shared);
+        if (!c.from || shared < 2) return;
+        c.feature[LEFT_WHOLE] = shared > LEFT_MOST;
+        if (shared > LEFT_MOST) shared -= LEFT_MOST;
+        c.feature[LEFT_PART] = (float)(shared < LEFT_MOST ? shared : LEFT_MOST) / LEFT_MOST;
+    }
+    look_around(f, s, i, i, c.feature);
+    if (f->right.n > 0) {
+        int follows = 0;
+
+        c.end = match_right(c.from, c.end, f->right.text, f->right.n, &follows);
+        if (!c.end) return;
+        c.feature[RIGHT_PART] = (float)follows / (float)(f->right.n < 16 ? f->right.n : 16);
+        offer(f, c);
+        return;
+    }
+    offer(f, c);
+    if (f->left.n > 0 && !(c.feature[LEFT_WHOLE] > 0.0f)) return;
+    for (int last = i + 1; last < s->n - 1 && last < i + SPAN_MOST && f->below.n > 0; last++) {
+        if (!same(&s->lines[last + 1], &f->below.lines[0])) continue;
+        c.last = last;
+        c.end = s->lines[last].text + s->lines[last].n;
+        c.feature[MORE_LINES] = 1.0f;
+        look_around(f, s, i, last, c.feature);
+        offer(f, c);
+        break;
+    }
+}
+
+/* Its text: lines behind the first with their indent moved as much as the first's is moved. */
+static void write_text(const search *f, const candidate *c, rd_buf *out)
+{
+    const line *first = &c->s->lines[c->line];
+    int move = f->left.indent - first->indent;
+
+    if (c->last == c->line) {
+        rd_buf_append(out, c->from, (size_t)(c->end - c->from));
+        return;
+    }
+    rd_buf_append(out, c->from, (size_t)(first->text + first->n - c->from));
+    for (int k = c->line + 1; k <= c->last; k++) {
+        const line *l = &c->s->lines[k];
+        int have = l->indent + move > 0 ? l->indent + move : 0;
+        int kept = have < l->indent ? have : l->indent;
+
+        rd_buf_text(out, "\n");
+        for (int i = l->indent; i < have; i++)
+            rd_buf_append(out, l->indent > 0 ? l->text - l->indent : " ", 1);
+        rd_buf_append(out, l->text - kept, (size_t)kept + (size_t)l->n);
+    }
+}
+
+static int best_left(const search *f)
+{
+    int best = -1;
+
+    for (int i = 0; i < f->n; i++)
+        if (f->list[i].count > 0 && (best < 0 || f->list[i].score > f->list[best].score)) best = i;
+    return best;
+}
+
+int rd_drafts_find(const char *prefix, size_t prefix_bytes, const char *suffix, size_t suffix_bytes,
+                   rd_draft *out, int most)
+{
+    const char *end = prefix + prefix_bytes, *from = prefix;
+    const char *stop = suffix + (suffix_bytes < SIDE_BYTES ? suffix_bytes : SIDE_BYTES);
+    const char *start = end, *line_end = memchr(suffix, '\n', (size_t)(stop - suffix));
+    search f = { 0 };
+    int n = 0;
+
+    if (prefix_bytes > SIDE_BYTES) from = end - SIDE_BYTES;
+    while (start > from && start[-1] != '\n') start--;
+    if (!line_end) line_end = stop;
+    f.left = make_line(start, end);
+    f.right = make_line(suffix, line_end);
+    /* Space right before the cursor counts: it is part of what stands there. */
+    f.left.n = (int)(end - f.left.text);
+    f.above = split_lines(from, start);
+    f.below = split_lines(line_end < stop ? line_end + 1 : stop, stop);
+    f.list = rd_alloc_array(2 * (size_t)(f.above.n + f.below.n) + 1, sizeof *f.list);
+    for (f.slots_n = 64; f.slots_n < 4 * (f.above.n + f.below.n); f.slots_n *= 2) {
+    }
+    f.slots = rd_alloc_array((size_t)f.slots_n, sizeof *f.slots);
+    for (int i = 0; i < f.above.n; i++) look_at(&f, &f.above, i);
+    for (int i = 0; i < f.below.n; i++) look_at(&f, &f.below, i);
+    for (int i = 0; i < f.n; i++) {
+        f.list[i].feature[OFTEN] = log_of(f.list[i].count - 1);
+        f.list[i].score += weight[OFTEN] * f.list[i].feature[OFTEN];
+    }
+    for (; n < most; n++) {
+        int best = best_left(&f);
+
+        if (best < 0) break;
+        out[n] = (rd_draft){ .alike = f.list[best].score };
+        write_text(&f, &f.list[best], &out[n].text);
+        f.list[best].count = 0;
+    }
+    free(f.above.lines);
+    free(f.below.lines);
+    free(f.list);
+    free(f.slots);
+    return n;
+}
+
+void rd_drafts_clear(rd_draft *drafts, int n)
+{
+    for (int i = 0; i < n; i++) rd_buf_clear(&drafts[i].text);
+}

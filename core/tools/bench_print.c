@@ -1,0 +1,102 @@
+/* bench_print.c - a benchmark as a table for people and as one JSON object. */
+#include "core/tools/bench.h"
+
+#include "core/base/buf.h"
+#include "core/format/record.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static double of_reading(const rd_bench *b, const rd_bench_pass *p)
+{
+    if (b->ceilings.read_bytes_s <= 0.0 || p->bytes < b->ceilings.cache_bytes) return 0.0;
+    return p->bytes / b->ceilings.read_bytes_s * 1e3 / p->time.median_ms;
+}
+
+static double of_products(const rd_bench *b, const rd_bench_pass *p)
+{
+    if (b->ceilings.bf16_flop_s <= 0.0) return 0.0;
+    return p->flop / b->ceilings.bf16_flop_s * 1e3 / p->time.median_ms;
+}
+
+double rd_bench_share(const rd_bench *b, const rd_bench_pass *p)
+{
+    double read = of_reading(b, p), products = of_products(b, p);
+
+    return read > products ? read : products;
+}
+
+void rd_bench_print_json(const rd_bench *b)
+{
+    rd_buf out = { 0 };
+
+    rd_buf_text(&out, "{\"shape\":");
+    rd_json_quote(&out, b->shape, strlen(b->shape));
+    rd_buf_format(&out, ",\"backend\":\"%s\",\"weights\":\"%s\",\"threads\":%d,\"passes\":[",
+                  b->backend, b->weights, b->threads);
+    for (int i = 0; i < b->n_passes; i++) {
+        const rd_bench_pass *p = &b->passes[i];
+
+        rd_buf_format(
+            &out,
+            "%s{\"context\":%d,\"rows\":%d,\"experts_per_layer\":%.4g,\"pass_ms\":{"
+            "\"median\":%.3f,\"min\":%.3f},\"bytes_read\":%.0f,\"share_of_ceiling\":%.3f}",
+            i ? "," : "", p->context, p->rows, p->experts, p->time.median_ms, p->time.min_ms,
+            p->bytes, rd_bench_share(b, p));
+    }
+    rd_buf_text(&out, "],\"prefill\":[");
+    for (int i = 0; i < b->n_prefills; i++)
+        rd_buf_format(&out, "%s{\"tokens\":%d,\"tokens_per_s\":%.1f}", i ? "," : "",
+                      b->prefills[i].tokens,
+                      b->prefills[i].tokens / b->prefills[i].time.median_ms * 1e3);
+    rd_buf_format(&out,
+                  "],\"head_ms\":%.3f,\"decode\":{\"tokens\":%d,\"forwards\":%d,\"ms\":%.3f},"
+                  "\"ceilings\":{\"read_gb_s\":%.2f,\"int8_gop_s\":%.1f,\"bf16_gflop_s\":%.1f},"
+                  "\"load_ms\":%.1f,\"peak_rss_mb\":%.1f}\n",
+                  b->head.median_ms, b->decode.tokens, b->decode.forwards, b->decode.time.median_ms,
+                  b->ceilings.read_bytes_s * 1e-9, b->ceilings.int8_op_s * 1e-9,
+                  b->ceilings.bf16_flop_s * 1e-9, b->load_ms, b->peak_rss_mb);
+    fwrite(out.data, 1, out.len, stdout);
+    rd_buf_clear(&out);
+}
+
+static void print_share(double share)
+{
+    if (share > 0.0)
+        printf(" %7.0f %%", 100.0 * share);
+    else
+        printf(" %9s", "-");
+}
+
+void rd_bench_print(const rd_bench *b)
+{
+    printf("%s, %d layer%s, %s weights; %s %s, %d thread%s\n", b->shape, b->layers,
+           b->layers > 1 ? "s" : "", b->weights, b->backend, b->isa, b->threads,
+           b->threads > 1 ? "s" : "");
+    printf("ceilings: %.1f GB/s read, %.0f GFLOP/s bf16, %.0f Gop/s int8\n",
+           b->ceilings.read_bytes_s * 1e-9, b->ceilings.bf16_flop_s * 1e-9,
+           b->ceilings.int8_op_s * 1e-9);
+    printf("load %.1f ms, %.1f MB held, peak memory %.1f MB\n\n", b->load_ms, b->held_mb,
+           b->peak_rss_mb);
+    printf("pass: context  rows  experts  median ms     min ms   MB read   of read   of bf16\n");
+    for (int i = 0; i < b->n_passes; i++) {
+        const rd_bench_pass *p = &b->passes[i];
+
+        printf("      %7d %5d %8.4g %10.3f %10.3f %9.1f", p->context, p->rows, p->experts,
+               p->time.median_ms, p->time.min_ms, p->bytes * 1e-6);
+        print_share(of_reading(b, p));
+        print_share(of_products(b, p));
+        printf("\n");
+    }
+    for (int i = 0; i < b->n_prefills; i++) {
+        const rd_bench_prefill *p = &b->prefills[i];
+
+        printf("prefill %5d tokens:            %10.3f %10.3f   %.1f tokens/s\n", p->tokens,
+               p->time.median_ms, p->time.min_ms, p->tokens / p->time.median_ms * 1e3);
+    }
+    printf("head    %5d rows:              %10.3f %10.3f\n", b->head_rows, b->head.median_ms,
+           b->head.min_ms);
+    printf("decode  %5d tokens, %2d passes: %10.3f %10.3f   %.1f tokens/s behind %d\n",
+           b->decode.tokens, b->decode.forwards, b->decode.time.median_ms, b->decode.time.min_ms,
+           b->decode.tokens / b->decode.time.median_ms * 1e3, b->decode.context);
+}

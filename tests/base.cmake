@@ -1,0 +1,2 @@
+rd_test(core/test_diff.c rd_base)
+rd_test(core/test_memory.c rd_base)

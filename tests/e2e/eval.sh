@@ -1,0 +1,58 @@
+#!/bin/sh
+# redraft eval and compare on this repository's own sources: few cases, all forms of the result.
+set -u
+redraft=$1 source=$2
+one="--threads 1" # beside other tests two would wait for each other
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+bad=0
+check() { # what, condition's status
+    [ "$2" = 0 ] || { echo "FAILED: $1"; bad=1; }
+}
+expect() { # status, text on stderr, command...
+    want=$1 text=$2
+    shift 2
+    "$@" >"$work/out" 2>"$work/err" </dev/null
+    got=$?
+    [ "$got" = "$want" ] || { echo "FAILED: $*: exit $got, expected $want"; cat "$work/err"; bad=1; }
+    [ -z "$text" ] || grep -q "$text" "$work/err" || { echo "FAILED: $*: no \"$text\" in:"; cat "$work/err"; bad=1; }
+}
+cd "$work"
+expect 0 '' "$redraft" eval "$source/core/base" --cases 2 --seed 3 --write-set a.jsonl
+expect 0 '' "$redraft" eval "$source/core/base" --cases 2 --seed 3 --write-set b.jsonl
+cmp -s a.jsonl b.jsonl; check 'the same seed cuts other cases' $?
+[ "$(wc -l <a.jsonl)" = 8 ]; check 'two cases of four kinds' $?
+
+# A written set is what infill reads, and gives the figures of the cases it was cut from.
+"$redraft" infill --jsonl $one <a.jsonl | grep -c '"completion"' >count
+[ "$(cat count)" = 8 ]; check 'infill answers the set' $?
+expect 0 '' "$redraft" eval --set a.jsonl --quick --no-draft $one --json
+sed 's/"ms[_a-z0-9]*":[0-9.e+-]*//g' out >of_set
+expect 0 '' "$redraft" eval "$source/core/base" --cases 2 --seed 3 --quick --no-draft $one --json --page page.html
+sed 's/"ms[_a-z0-9]*":[0-9.e+-]*//g' out >of_folder
+grep -q '^{"sets":\[{"name":"line","cases":2,"files":2,"em":[0-9.]*,"edit_similarity":[0-9.]*,"ci":\[' out
+check 'the shape of --json' $?
+grep -q '"floors":{"copied line":\[{"name":"line"' out; check 'floors' $?
+sed 's/.*"floors"//; s/"seed".*//' of_set >x
+sed 's/.*"floors"//; s/"seed".*//' of_folder >y
+cmp -s x y; check 'a set and its folder disagree' $?
+grep -q '<svg' page.html && grep -q '</html>' page.html; check 'the page' $?
+
+expect 0 '' "$redraft" eval "$source/core/base" --cases 1 --kinds end $one
+grep -q '^faults mended' out && grep -q '^bits a byte: model [0-9]' out; check 'the rest of the table' $?
+expect 0 '' "$redraft" compare builtin builtin --cases 1 $one --json
+grep -q '"same_tokens":true,"agreement":1,"log_loss_difference":0,' out; check 'a model agrees with itself' $?
+
+expect 2 'folder' "$redraft" eval
+expect 2 'kinds' "$redraft" eval "$source/core" --kinds half
+expect 2 'quality' "$redraft" eval "$source/core" --quality 0,7
+expect 1 'no such folder' "$redraft" eval nowhere
+expect 1 'nowhere.jsonl' "$redraft" eval --set nowhere.jsonl
+expect 2 'two models' "$redraft" compare builtin
+expect 1 'nomodel' "$redraft" compare builtin nomodel
+for call in eval compare; do
+    "$redraft" "$call" --help >out || check "$call --help" 1
+    [ "$(wc -l <out)" -le 24 ]; check "$call --help fits a screen" $?
+done
+[ $bad = 0 ] && echo 'eval and compare do what they say'
+exit $bad

@@ -1,0 +1,116 @@
+#!/bin/sh
+# redraft train from source files to a model that answers: stopped and resumed to the same bytes, continued from a
+# model, packed as int8; and what it says about files, terms and time.
+set -u
+redraft=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+bad=0
+check() { # what, condition's status
+    [ "$2" = 0 ] || { echo "FAILED: $1"; bad=1; }
+}
+expect() { # status, text on stderr, command...
+    want=$1 text=$2
+    shift 2
+    "$@" >"$work/out" 2>"$work/err" </dev/null
+    got=$?
+    [ "$got" = "$want" ] || { echo "FAILED: $*: exit $got, expected $want"; cat "$work/err"; bad=1; }
+    [ -z "$text" ] || grep -q -- "$text" "$work/err" || { echo "FAILED: $*: no \"$text\" in:"; cat "$work/err"; bad=1; }
+}
+cd "$work"
+
+# Two packages of Python and C with names of their own in every line, so that none counts as a copy.
+source_file() { # seed, language
+    awk -v seed="$1" -v c="$2" 'BEGIN {
+        srand(seed); n = split("read key node line count open path next size token block row state index", part, " ")
+        for (f = 0; f < 12; f++) {
+            a = part[1 + int(rand() * n)] "_" int(rand() * 9999); b = part[1 + int(rand() * n)] "_of_" part[1 + int(rand() * n)]
+            if (c == "c") printf "static int %s(int %s)\n{\n    int total_of_%s = %s + %d;\n\n", a, b, a, b, rand() * 99
+            else printf "def %s(%s):\n    total_of_%s = %s + %d\n", a, b, a, b, rand() * 99
+            for (k = 0; k < 1 + rand() * 4; k++) {
+                d = part[1 + int(rand() * n)] int(rand() * 99)
+                if (c == "c") printf "    if (%s < total_of_%s)\n        total_of_%s += %d;\n", b, a, a, rand() * 999
+                else printf "    if %s < total_of_%s:\n        total_of_%s += %s(%d)\n", b, a, a, d, rand() * 999
+            }
+            if (c == "c") printf "    return total_of_%s;\n}\n\n", a
+            else printf "    return total_of_%s\n\n\n", a
+        }
+    }'
+}
+mkdir -p c/src/one c/src/two c/held/three
+for i in 1 2 3 4; do
+    source_file "$i" py >"c/src/one/$i.py"
+    source_file "1$i" c >"c/src/two/$i.c"
+done
+source_file 99 py >c/held/three/h.py
+head -c 3000 /dev/urandom >c/src/one/noise.py
+
+# A fixed number of steps: whole, and stopped on the way.
+tiny='--shape tiny --rows 512 --steps 300 --seed 3 --average 0.1'
+expect 0 'kept: 9 files' "$redraft" train c --out whole $tiny
+grep -q '^encoding: 1 files' err; check 'a binary file is counted' $?
+grep -q 'from nothing, in the shape tiny; the result is whole/model' err; check 'the plan is told' $?
+mkdir part && cp whole/corpus.rdc whole/tokenizer*.json part/
+"$redraft" train c --out part $tiny 2>err &
+run=$!
+for i in $(seq 600); do [ -e part/log.csv ] && break; sleep 0.05; done
+sleep 0.3
+kill -INT $run
+wait $run
+[ $? = 1 ]; check 'a stopped run is exit status 1' $?
+grep -q 'training stopped after [1-9][0-9]* steps' err; check 'a stop says after how many steps' $?
+[ ! -e part/model ]; check 'a stopped run wrote a model' $?
+expect 0 '' "$redraft" train c --out part $tiny --resume
+for f in model.safetensors tokenizer.json config.json; do
+    cmp -s whole/model/$f part/model/$f; check "resumed and whole differ in $f" $?
+done
+
+# The model opens, as it is and packed; a run can start from it.
+printf 'import os\n\ndef names(path):\n    out = \n    return out\n' >a.py
+expect 0 '' "$redraft" infill a.py:4:11 --model whole/model --max-tokens 8
+expect 0 '' "$redraft" quantize whole/model packed --weights int8
+expect 0 '' "$redraft" infill a.py:4:11 --model packed --max-tokens 8
+expect 0 'from whole/model' "$redraft" train c --out again --from whole/model --rows 512 --steps 2
+cmp -s whole/model/tokenizer.json again/model/tokenizer.json; check '--from keeps the tokenizer' $?
+expect 0 '' "$redraft" train c --out again8 --from packed --rows 512 --steps 2
+
+# Other terms, other data, torn files: refused by name.
+expect 1 'seed was 3; of this run it is 4' "$redraft" train c --out part $tiny --seed 4 --resume
+expect 1 'length in steps was 300' "$redraft" train c --out part --shape tiny --rows 512 --minutes 1 --seed 3 --average 0.1 --resume
+expect 1 'shape was' "$redraft" train c --out part --rows 512 --steps 300 --seed 3 --average 0.1 --resume
+mkdir torn && cp whole/corpus.rdc whole/tokenizer*.json torn/
+head -c 100000 whole/checkpoint.safetensors >torn/checkpoint.safetensors
+expect 1 'torn/checkpoint.safetensors' "$redraft" train c --out torn $tiny --resume
+expect 1 'no checkpoint' "$redraft" train c --out again3 $tiny --resume
+expect 1 'packed with another tokenizer' "$redraft" train whole --out other --from builtin --rows 512 --steps 2
+
+# A disk that fills up in the middle: the last checkpoint stays, and the message names the file.
+cp whole/checkpoint.safetensors before
+expect 1 'whole/checkpoint.safetensors' sh -c "ulimit -f 200; trap '' XFSZ; exec '$redraft' train c --out whole $tiny"
+cmp -s before whole/checkpoint.safetensors; check 'a full disk left the last checkpoint' $?
+[ -z "$(ls whole | grep new)" ]; check 'a full disk left an unfinished file' $?
+
+# One's own repository, with files of all kinds: on from the built-in model, and for how long.
+mkdir -p repo/src repo/node_modules
+source_file 5 py >repo/app.py
+source_file 6 c >repo/src/main.c
+source_file 7 py >repo/node_modules/no.py
+echo '# what this is' >repo/README.md
+expect 0 'from the built-in model' "$redraft" train repo --out mine --rows 256 --steps 2
+grep -q '^taken: 1 Python files, 1 C files' err; check 'what was taken' $?
+grep -q '^not looked at: 1 files of other kinds (1 .md), 1 folders' err; check 'what was left' $?
+grep -q '^this takes 2 steps on ' err; check 'how long it takes' $?
+expect 0 '' "$redraft" infill a.py:4:11 --model mine/model
+expect 0 '' "$redraft" quantize mine/model mine8 --weights int8
+expect 0 '' "$redraft" infill a.py:4:11 --model mine8
+expect 0 'this takes 0.02 minutes' "$redraft" train repo --out none --from none --shape tiny --rows 256 --minutes 0.02 --no-fake-quant
+echo 'x = 1' >repo/more.py
+expect 0 '^size: 1 files' "$redraft" train repo --out mine --rows 256 --steps 1
+
+expect 2 'no such folder' "$redraft" train nowhere --out x
+expect 2 'tiny, e8' "$redraft" train repo --out x --shape huge
+expect 2 'brings its own shape' "$redraft" train repo --out x --shape e8 --from builtin
+mkdir nothing && echo text >nothing/a.txt
+expect 1 'no text is left' "$redraft" train nothing --out x
+[ $bad = 0 ] && echo 'training does what it says'
+exit $bad

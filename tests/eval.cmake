@@ -1,0 +1,7 @@
+rd_test(core/test_cases.c rd_eval)
+rd_test(core/test_measures.c rd_eval)
+rd_test(core/test_floors.c rd_eval)
+rd_test(core/test_check.c rd_eval)
+rd_test(core/test_faults.c rd_eval)
+rd_test(core/test_report.c rd_eval)
+add_test(NAME eval COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/eval.sh $<TARGET_FILE:redraft> ${PROJECT_SOURCE_DIR})

@@ -1,0 +1,1 @@
+/* parameterized.h - nothing: no test of ours has parameters yet. */
