@@ -1,4 +1,5 @@
 rd_test(core/test_policy.c rd_decode)
+rd_test(core/test_decoder.c rd_core rd_cpu)
 rd_test(core/test_prompt.c rd_decode)
 rd_test(core/test_draft.c rd_decode)
 rd_test(core/test_chat_prompt.c rd_decode)

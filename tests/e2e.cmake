@@ -7,5 +7,7 @@ foreach(isa plain avx2 avx512)
 endforeach()
 add_test(NAME command_line COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/command_line.sh
     $<TARGET_FILE:redraft> ${PROJECT_SOURCE_DIR})
+add_test(NAME conformance_folders COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/conformance.sh
+    $<TARGET_FILE:redraft> ${CMAKE_CURRENT_SOURCE_DIR}/data/golden)
 add_test(NAME train COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/train.sh $<TARGET_FILE:redraft>)
 add_test(NAME bench COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/bench.sh $<TARGET_FILE:redraft>)

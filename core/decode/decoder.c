@@ -10,8 +10,8 @@ struct rd_decoder {
     rd_decoder_options o;
     rd_ids tokens; /* prompt, then masks or what came of them; a multiple of the block */
     int prompt_n, gen, block_size;
-    int at; /* number of the open block */
-    rd_block block;
+    int at;                 /* number of the open block */
+    rd_block block, before; /* before: the last pass */
     rd_policy_state state;
     rd_sequence sequence;
     rd_pick picks[RD_BLOCK_MOST], plain[RD_BLOCK_MOST];
@@ -19,7 +19,8 @@ struct rd_decoder {
     int32_t *banned, *banned_plain;
     int n_banned, n_banned_plain;
     int forwards;
-    bool prefilled, done, clean; /* clean: keys of the open block's final tokens are in `kept` */
+    bool prefilled, done;
+    bool over; /* the open block is; the next step settles it */
     rd_kv_block *kept;
     int stopped_at; /* quirk: end of the output, or -1 */
 };
@@ -45,6 +46,7 @@ static void open_block(rd_decoder *d)
         /* 2.1 pins the whole prompt, its own masks included once they are filled; 2.2 what is no mask. */
         d->block.pinned[i] = d->o.policy.kind == RD_POLICY_22 ? !mask : start + i < d->prompt_n;
     }
+    d->over = false;
     rd_policy_begin(&d->o.policy, &d->block, &d->state);
 }
 
@@ -172,23 +174,26 @@ static int first_stop(const rd_decoder *d, int from, int end)
     return -1;
 }
 
-/* Early stop inside a block: as soon as a stop token stands in the text and nothing before it is masked.
- * 2.0 asks only in passes that write one, and its reference looks for it in the prompt too. */
+/* Early stop inside a block, asked in passes that write a stop token: does nothing masked stand before the
+ * first? The references look for the first in the prompt too: 2.0 then returns what stands up to there,
+ * diffusers never stops. */
 static bool stops_inside(rd_decoder *d)
 {
     int start = d->at * d->block_size, end = start + d->block_size;
-    bool v20 = d->o.policy.kind == RD_POLICY_20, written = !v20;
+    bool v20 = d->o.policy.kind == RD_POLICY_20, written = false;
 
     if (!d->o.early_stop || (!v20 && d->o.policy.kind != RD_POLICY_DIFFUSERS)) return false;
     for (int i = 0; i < d->block_size; i++)
-        written |= (d->change.filled >> i & 1) && is_stop(d, d->block.token[i]);
+        written |= (rd_slots_has(&d->change.filled, i) || rd_slots_has(&d->change.edited, i)) &&
+                   is_stop(d, d->block.token[i]);
+    if (!written) return false;
     memcpy(d->tokens.id + start, d->block.token, (size_t)d->block_size * sizeof(int32_t));
-    int at = first_stop(d, v20 && d->o.policy.reference_quirks ? 0 : d->prompt_n, end);
+    int at = first_stop(d, d->o.policy.reference_quirks ? 0 : d->prompt_n, end);
 
-    if (!written || at < 0) return false;
+    if (at < 0 || (!v20 && at < d->prompt_n)) return false;
     for (int i = d->prompt_n; i < at; i++)
         if (d->tokens.id[i] == d->o.policy.ids.mask) return false;
-    d->stopped_at = v20 ? at + 1 : end; /* diffusers does not cut its output */
+    d->stopped_at = at + 1;
     return true;
 }
 
@@ -200,6 +205,7 @@ static bool ends_run(const rd_decoder *d)
     if (end >= d->tokens.n) return true;
     if (first_stop(d, d->prompt_n, end) < 0) return false;
     if (d->o.policy.kind == RD_POLICY_20) return true;
+    if (d->o.policy.kind == RD_POLICY_DIFFUSERS && d->o.policy.reference_quirks) return false;
     for (int i = d->prompt_n; i < end; i++) masked |= d->tokens.id[i] == d->o.policy.ids.mask;
     if (d->o.policy.reference_quirks) return d->o.early_stop && !masked;
     return !masked;
@@ -241,6 +247,8 @@ rd_status rd_decoder_step_run(rd_decoder *d, rd_decoder_step *out, rd_error *err
 
     if (!err) err = &local;
     *out = (rd_decoder_step){ .block = &d->block,
+                              .before = &d->before,
+                              .state = &d->state,
                               .picks = d->picks,
                               .change = &d->change,
                               .window_end = (d->at + 1) * d->block_size,
@@ -250,7 +258,7 @@ rd_status rd_decoder_step_run(rd_decoder *d, rd_decoder_step *out, rd_error *err
         rd_sequence_extend(&d->sequence, d->tokens.id, d->at * d->block_size, d->o.cancel, err))
         return err->status;
     d->prefilled = true;
-    if (rd_policy_over(&d->o.policy, &d->block, &d->state)) {
+    if (d->over || rd_policy_over(&d->o.policy, &d->block, &d->state)) {
         out->settled = true;
         if (settle(d, err)) return err->status;
         out->done = d->done;
@@ -261,17 +269,13 @@ rd_status rd_decoder_step_run(rd_decoder *d, rd_decoder_step *out, rd_error *err
 
     if (plain && run_pass(d, d->banned_plain, d->n_banned_plain, d->plain, err)) return err->status;
     d->forwards += 1 + plain;
+    d->before = d->block;
     rd_policy_apply(&d->o.policy, &d->state, &d->block, d->picks, plain ? d->plain : NULL,
                     &d->change);
     out->passed = true;
-    if (stops_inside(d)) {
-        d->done = true;
-    } else if (d->change.over) {
-        out->settled = true;
-        /* The caller looks at the block of this step: the next one is opened by the next call. */
-        d->state.step = INT32_MAX;
-    }
-    out->done = d->done;
+    /* The caller looks at the block of this step: the next one is opened by the next call. */
+    d->over = out->settled = d->change.over;
+    d->done = out->done = stops_inside(d);
     return RD_OK;
 }
 
@@ -283,9 +287,12 @@ const rd_ids *rd_decoder_tokens(const rd_decoder *d)
 void rd_decoder_output(const rd_decoder *d, rd_ids *out)
 {
     int end = d->prompt_n + d->gen;
+    bool quirks = d->o.policy.reference_quirks;
 
-    if (d->stopped_at >= 0) {
-        if (d->stopped_at < end) end = d->stopped_at;
+    if (quirks && d->o.policy.kind == RD_POLICY_DIFFUSERS) {
+        /* not cut: what was not decoded is masks */
+    } else if (d->stopped_at >= 0) {
+        if (d->stopped_at < end || quirks) end = d->stopped_at;
     } else {
         int stop = first_stop(d, d->prompt_n, end);
 

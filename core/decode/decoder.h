@@ -36,13 +36,15 @@ rd_status rd_decoder_open(const rd_decoder_options *o, const int32_t *prompt, in
 void rd_decoder_close(rd_decoder *d);
 
 typedef struct rd_decoder_step {
-    bool passed;           /* a pass over the open block was run */
-    bool settled;          /* its block is over */
-    bool done;             /* the run is over */
-    int window_end;        /* tokens up to the open block's end */
-    const rd_block *block; /* after the step; borrowed */
-    const rd_pick *picks;  /* of the pass; borrowed */
+    bool passed;            /* a pass over the open block was run */
+    bool settled;           /* its block is over */
+    bool done;              /* the run is over */
+    int window_end;         /* tokens up to the open block's end */
+    const rd_block *block;  /* after the step; borrowed, like all below */
+    const rd_block *before; /* of the last pass: what it saw */
+    const rd_pick *picks;   /* of the last pass */
     const rd_change *change;
+    const rd_policy_state *state;
 } rd_decoder_step;
 
 rd_status rd_decoder_step_run(rd_decoder *d, rd_decoder_step *out, rd_error *err);

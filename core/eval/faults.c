@@ -126,7 +126,7 @@ static bool off_by_one(const window *w, const token *t, rd_random *random, rd_bu
     for (size_t i = 0; i < t->n; i++)
         if (!is_digit(w->text[t->start + i])) return false;
     if (t->n > 9 || (t->n > 1 && w->text[t->start] == '0')) return false;
-    int x = atoi(w->text + t->start);
+    int x = (int)strtol(w->text + t->start, NULL, 10);
     int n =
         snprintf(number, sizeof number, "%d", x > 0 && rd_random_below(random, 2) ? x - 1 : x + 1);
 

@@ -45,7 +45,7 @@ static const whole_field wholes[] = {
     WHOLE(n_group, 1, 1 << 14, 1),
     WHOLE(topk_group, 1, 1 << 14, 1),
     WHOLE(expert_capacity, 0, 1 << 14, 0),
-    WHOLE(block_size, 1, 64, 32), /* RD_BLOCK_MOST of core/decode/block.h */
+    WHOLE(block_size, 1, 1024, 32), /* RD_BLOCK_MOST of core/decode/block.h */
     WHOLE(max_position_embeddings, 1, 1 << 24, REQUIRED),
     WHOLE(pad_token_id, -1, 1 << 24, -1),
     WHOLE(mask_token_id, -1, 1 << 24, -1),

@@ -163,6 +163,14 @@ bool rd_value_ids(rd_value v, rd_ids *out)
     return true;
 }
 
+void rd_value_write(rd_value v, rd_buf *out)
+{
+    char *text = v ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+
+    rd_buf_text(out, text ? text : "null");
+    free(text);
+}
+
 void rd_json_quote(rd_buf *out, const char *text, size_t n)
 {
     static const char names[] = "btn?fr"; /* of 8 to 13 */

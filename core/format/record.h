@@ -40,6 +40,8 @@ const char *rd_value_text(rd_value v, size_t *n);
 /* Append an array of integers; false when it is none or one is out of int32. */
 bool rd_value_ids(rd_value v, rd_ids *out);
 
+/* Append the value as JSON text. */
+void rd_value_write(rd_value v, rd_buf *out);
 /* Append `n` bytes as a JSON string with quotes; bytes that are not UTF-8 become U+FFFD. */
 void rd_json_quote(rd_buf *out, const char *text, size_t n);
 

@@ -231,6 +231,59 @@ Test(model, the_builtin_model_answers_alike_on_every_path, .timeout = 60)
     }
 }
 
+/* Logits of a tied model against the embedding's own rows, multiplied by hand. */
+Test(model, tied_logits_are_products_with_the_embedding, .timeout = 60)
+{
+    static const char *const sets[] = { "plain", "avx2", "avx512", "avx512-f32" };
+    enum { ROWS = 5 };
+    int32_t tokens[ROWS] = { 70, 2, 700, 2, 7000 };
+    rd_safetensors *file = NULL;
+    rd_error err;
+
+    cr_assert(!rd_safetensors_open(RD_SOURCE_DIR "/core/builtin", &file, &err), "%s", err.text);
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        rd_model_options o = { .device = { .isa = sets[i], .precision = RD_EXACT },
+                               .max_rows = ROWS };
+        rd_model *m = NULL;
+
+        cr_assert(!rd_backend_find(NULL, &o.backend, &err));
+        if (rd_model_open(RD_SOURCE_DIR "/core/builtin", &o, &m, &err) == RD_DEVICE) continue;
+        const rd_model_config *c = rd_model_config_of(m);
+        size_t hidden = (size_t)c->hidden_size, vocab = (size_t)c->vocab_size;
+        const rd_tensor *q = rd_safetensors_find(file, "model.word_embeddings.weight.q");
+        const rd_tensor *scale = rd_safetensors_find(file, "model.word_embeddings.weight.s");
+        const rd_tensor *wide = rd_safetensors_find(file, "model.word_embeddings.weight");
+        float *normed = rd_alloc_array(ROWS * hidden, sizeof *normed),
+              *logits = rd_alloc_array(ROWS * vocab, sizeof *logits),
+              *row = rd_alloc_array(hidden, sizeof *row);
+        rd_taps taps = { .final_norm = normed, .logits = logits };
+        rd_pass p = { .tokens = tokens, .rows = ROWS, .taps = &taps };
+
+        cr_assert(c->tie_word_embeddings && (wide || (q && scale)));
+        cr_assert(!rd_forward(m, &p, &err), "%s", err.text);
+        for (size_t v = 0; v < vocab; v += 101) {
+            const rd_tensor *t = wide ? wide : q;
+            size_t bytes = hidden * rd_dtype_bytes(t->dtype);
+            float by = 1.0f;
+
+            rd_widen(row, (const char *)t->data + v * bytes, t->dtype, hidden);
+            if (!wide) memcpy(&by, (const char *)scale->data + v * sizeof by, sizeof by);
+            for (size_t r = 0; r < ROWS; r++) {
+                double want = 0.0;
+
+                for (size_t k = 0; k < hidden; k++)
+                    want += (double)normed[r * hidden + k] * (double)row[k] * (double)by;
+                cr_assert_float_eq((double)logits[r * vocab + v], want, 1e-3, "%s", sets[i]);
+            }
+        }
+        free(normed);
+        free(logits);
+        free(row);
+        rd_model_close(m);
+    }
+    rd_safetensors_close(file);
+}
+
 /* ---- branches ---- */
 
 enum { TILE = 8, TRUNK = 16, BRANCHES = 3 };

@@ -39,7 +39,7 @@ Test(policy, fills_the_surest_mask_when_none_is_sure)
     rd_policy_begin(&p, &b, &s);
     rd_policy_apply(&p, &s, &b, picks, NULL, &c);
 
-    cr_assert_eq(c.filled, 2u);
+    cr_assert(rd_slots_has(&c.filled, 1) && rd_slots_count(&c.filled) == 1);
     cr_assert(c.fallback);
     cr_assert_eq(b.token[1], 2);
     cr_assert_eq(b.token[0], MASK);
@@ -121,6 +121,85 @@ Test(policy, a_cycle_of_levenshtein_edits_is_left_by_the_least_sure)
 
     cr_assert_eq(b.token[0], 3);
     cr_assert_eq(b.token[1], 8, "the less sure write took its second choice");
+}
+
+Test(policy, a_block_of_2_2_is_resolved_in_its_last_pass)
+{
+    rd_block b = block_of((int32_t[]){ MASK, MASK }, 2);
+    rd_policy p = policy(RD_POLICY_22, 0.5f, 0.0f);
+    rd_pick plain[2] = { { .token = 5, .prob = 0.3f }, { .token = 6, .prob = 0.3f } };
+    rd_policy_state s;
+    rd_change c = { 0 };
+    int passes = 0;
+
+    p.max_passes = 7;
+    rd_policy_begin(&p, &b, &s);
+    while (!c.over && !rd_policy_over(&p, &b, &s)) {
+        /* Another token each time, and a delete that leaves a mask: it never settles by itself. */
+        rd_pick picks[2] = { { .token = 10 + passes, .prob = 0.9f },
+                             { .token = DEL, .prob = 0.8f } };
+        bool wants = rd_policy_wants_plain(&p, &b, &s, picks);
+
+        cr_assert_eq(wants, passes == 6);
+        rd_policy_apply(&p, &s, &b, picks, wants ? plain : NULL, &c);
+        passes++;
+    }
+
+    cr_assert_eq(passes, 8, "seven, and one that closes the block, not %d", passes);
+    cr_assert(c.over && c.was_final);
+    cr_assert_eq(b.token[0], 16);
+    cr_assert_eq(b.token[1], 6);
+}
+
+Test(policy, diffusers_counts_only_passes_that_began_with_masks)
+{
+    rd_block b = block_of((int32_t[]){ MASK, MASK, MASK }, 3);
+    rd_policy p = policy(RD_POLICY_DIFFUSERS, 0.5f, 0.5f);
+    rd_pick fill[3] = { { .token = 1, .prob = 0.9f },
+                        { .token = 2, .prob = 0.9f },
+                        { .token = 3, .prob = 0.9f } };
+    rd_pick unwrite[3] = { { .token = MASK, .prob = 0.9f },
+                           { .token = 2, .prob = 0.9f },
+                           { .token = 3, .prob = 0.9f } };
+    rd_policy_state s;
+    rd_change c;
+
+    p.reference_quirks = true;
+    p.steps = 2;
+    rd_policy_begin(&p, &b, &s);
+    rd_policy_apply(&p, &s, &b, fill, NULL, &c);
+    rd_policy_apply(&p, &s, &b, unwrite, NULL, &c);
+    cr_assert(rd_slots_has(&c.edited, 0) && !c.over);
+    cr_assert_eq(s.step, 1);
+    rd_policy_apply(&p, &s, &b, unwrite, NULL, &c);
+
+    cr_assert(c.over, "the second of two steps is over, with a mask left");
+    cr_assert_eq(b.token[0], MASK);
+}
+
+Test(policy, slots_beyond_one_word_are_filled_and_counted)
+{
+    static rd_block b;
+    static rd_pick picks[RD_BLOCK_MOST];
+    rd_policy p = policy(RD_POLICY_20, 0.5f, 0.0f);
+    rd_policy_state s;
+    rd_change c;
+
+    b.size = RD_BLOCK_MOST;
+    p.steps = 3;
+    for (int i = 0; i < b.size; i++) {
+        b.token[i] = MASK;
+        picks[i] = (rd_pick){ .token = i % 50, .prob = 0.4f * (float)i / RD_BLOCK_MOST };
+    }
+    rd_policy_begin(&p, &b, &s);
+    rd_policy_apply(&p, &s, &b, picks, NULL, &c);
+
+    /* 1024 in 3 steps: 342 in the first, the surest, which are the last slots. */
+    cr_assert(c.fallback);
+    cr_assert_eq(rd_slots_count(&c.filled), 342);
+    cr_assert_eq(rd_block_masks(&b, MASK), 1024 - 342);
+    cr_assert(rd_slots_has(&c.filled, 1023) && rd_slots_has(&c.filled, 1024 - 342));
+    cr_assert(!rd_slots_has(&c.filled, 1024 - 343));
 }
 
 Test(edits, delete_shifts_left_and_split_shifts_right_with_pins)

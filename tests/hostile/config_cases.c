@@ -148,13 +148,13 @@ static void products(hostile *h)
     one(h, "expert_capacity", "is_below_the_experts_a_token", "2", "expert_capacity 2");
     one(h, "expert_capacity", "exceeds_the_experts", "17", "expert_capacity 17");
     one(h, "block_size", "is_0", "0", "block_size");
-    one(h, "block_size", "is_257", "257", "block_size");
-    one(h, "block_size", "is_256", "256", "block_size is 256, allowed are 1 to 64");
-    one(h, "block_size", "is_65", "65", "block_size is 65");
+    one(h, "block_size", "is_4097", "4097", "block_size");
+    one(h, "block_size", "is_2048", "2048", "block_size is 2048, allowed are 1 to 1024");
+    one(h, "block_size", "is_1025", "1025", "block_size is 1025");
     one(h, "block_size", "leaves_no_anchor", "1", "blocks of");
-    spoil("block_size", "256");
-    CASE(h, "bench_with_blocks_of_256", 1, "block_size is 256", "bench", "--model", "m");
-    CASE(h, "score_with_blocks_of_256", 1, "block_size is 256", "score", "a.c", "--model", "m");
+    spoil("block_size", "2048");
+    CASE(h, "bench_with_blocks_of_2048", 1, "block_size is 2048", "bench", "--model", "m");
+    CASE(h, "score_with_blocks_of_2048", 1, "block_size is 2048", "score", "a.c", "--model", "m");
 }
 
 static void ids(hostile *h)

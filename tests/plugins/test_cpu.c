@@ -270,6 +270,42 @@ Test(cpu, pick_bans_watches_and_finds_the_second)
     free(x);
 }
 
+Test(cpu, picks_of_many_rows_agree_with_plain)
+{
+    enum { VOCAB = 333, DIM = 24, ROWS = 1030 };
+    const rd_backend *be = rd_cpu_backend();
+    rd_random r = rd_random_seed(9);
+    float *w = numbers(&r, VOCAB * DIM, 1.0f), *x = numbers(&r, (size_t)ROWS * DIM, 1.0f);
+    rd_pick *want = rd_alloc_array(ROWS, sizeof *want), *got = rd_alloc_array(ROWS, sizeof *got);
+
+    for (size_t i = 0; i <= sizeof sets / sizeof *sets; i++) {
+        rd_device *d = i ? device(sets[i - 1], 3, RD_EXACT) : device("plain", 1, RD_EXACT);
+        rd_matrix m = { w, RD_F32, VOCAB, DIM, NULL };
+        rd_pick_query q = { .n_rows = ROWS };
+        rd_weight *head = NULL;
+        rd_view v;
+        rd_error err;
+
+        if (!d) continue;
+        cr_assert(!be->take(d, &m, false, &head, &err) && !be->alloc(d, ROWS, DIM, &v, &err));
+        be->upload(d, v, x, &err);
+        cr_assert(!be->pick(d, v, head, &q, i ? got : want, &err));
+        for (int k = 0; i && k < ROWS; k++) {
+            bool close_call = want[k].prob - want[k].second_prob < 1e-4f;
+
+            cr_assert(close_call || got[k].token == want[k].token, "row %d", k);
+            cr_assert_float_eq((double)got[k].prob, (double)want[k].prob, 1e-4);
+        }
+        be->release(d, &v);
+        be->drop(d, head);
+        be->close(d);
+    }
+    free(w);
+    free(x);
+    free(want);
+    free(got);
+}
+
 Test(cpu, weights_that_are_not_finite_are_refused)
 {
     float w[6] = { 1, 2, 3, 4, INFINITY, 6 };
