@@ -14,6 +14,8 @@ struct rd_ngram {
     uint32_t *at;  /* [n] sorted places */
     int64_t n;
     int vocab;
+    int64_t kinds;   /* different tokens of the text */
+    int64_t *kinds1; /* [vocab] different followers of a token */
 };
 
 static int compare_places(const void *x, const void *y, void *ids)
@@ -24,6 +26,19 @@ static int compare_places(const void *x, const void *y, void *ids)
     for (int i = 1; i < DEPTH; i++)
         if (a[i] != b[i]) return a[i] < b[i] ? -1 : 1;
     return (a > b) - (a < b);
+}
+
+/* Different followers of the shortest contexts, counted once: they have the most, and each token asks for them. */
+static void count_kinds(rd_ngram *g)
+{
+    g->kinds1 = rd_alloc_array((size_t)g->vocab, sizeof *g->kinds1);
+    for (int64_t i = 0; i < g->n; i++) {
+        const uint16_t *here = g->ids + g->at[i], *last = i ? g->ids + g->at[i - 1] : NULL;
+        bool other = !last || last[0] != here[0];
+
+        g->kinds += other;
+        g->kinds1[here[0]] += other || last[1] != here[1];
+    }
 }
 
 rd_status rd_ngram_open(const uint16_t *ids, int64_t n, int vocab, rd_ngram **out, rd_error *err)
@@ -55,6 +70,7 @@ rd_status rd_ngram_open(const uint16_t *ids, int64_t n, int vocab, rd_ngram **ou
                 g->ids);
     free(start);
     free(next);
+    count_kinds(g);
     *out = g;
     return RD_OK;
 }
@@ -64,6 +80,7 @@ void rd_ngram_close(rd_ngram *g)
     if (!g) return;
     free(g->ids);
     free(g->at);
+    free(g->kinds1);
     free(g);
 }
 
@@ -116,7 +133,9 @@ static double probability(const rd_ngram *g, const uint16_t *context, int len, u
         if (low >= high) break;
         int64_t from = bound(g, low, high, k, next),
                 to = bound(g, from, high, k, (uint32_t)next + 1);
-        double kinds = (double)followers(g, low, high, k);
+        double kinds = (double)(k == 0   ? g->kinds
+                                : k == 1 ? g->kinds1[context[len - 1]]
+                                         : followers(g, low, high, k));
 
         p = ((double)(to - from) + kinds * p) / ((double)(high - low) + kinds);
     }
