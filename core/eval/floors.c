@@ -275,7 +275,7 @@ rd_status rd_floor_ngram_open(const char *pack, rd_floor_ngram **out, rd_error *
     if (!status) status = rd_bpe_read(g->bpe, pack, err);
     for (int i = 0; !status && i < rd_corpus_count(corpus); i++)
         all += (size_t)rd_corpus_at(corpus, i).n + 1;
-    if (!status && !(ids = rd_try_alloc((all + 1) * sizeof *ids)))
+    if (!status && !(ids = rd_try_alloc_array(all + 1, sizeof *ids)))
         status = rd_fail(err, RD_NO_MEMORY, "%s: %zu tokens do not fit", path, all);
     for (int i = 0; !status && i < rd_corpus_count(corpus); i++) {
         rd_corpus_doc d = rd_corpus_at(corpus, i);

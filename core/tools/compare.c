@@ -53,7 +53,7 @@ static const char sample_c[] =
     "#include <stdlib.h>\n#include <string.h>\n\nstruct list {\n    int *items;\n    size_t n, "
     "cap;\n};\n\nint list_push(struct list *l, int x)\n{\n    if (l->n == l->cap) {\n"
     "        size_t cap = l->cap ? 2 * l->cap : 16;\n"
-    "        int *items = realloc(l->items, cap * sizeof *items);\n\n"
+    "        int *items = grow(l->items, cap);\n\n"
     "        if (!items) return -1;\n        l->items = items;\n        l->cap = cap;\n    }\n"
     "    l->items[l->n++] = x;\n    return 0;\n}\n\nvoid list_clear(struct list *l)\n{\n"
     "    free(l->items);\n    memset(l, 0, sizeof *l);\n}\n";

@@ -38,13 +38,6 @@ typedef struct job {
 
 /* ---- answers ---- */
 
-/* The one place that says whether a request may use drafts copied from the file. */
-static void set_drafts(rd_run_options *o, bool drafts)
-{
-    (void)o;
-    (void)drafts;
-}
-
 static rd_request request_of(const rd_cases *c, int i)
 {
     const rd_case *one = &c->at[i];
@@ -78,7 +71,7 @@ static rd_status ask(job *j, rd_row_kind kind, float quality, int i, rd_result *
     rd_run_options o = { .quality = quality };
 
     if (kind == RD_ROW_LENGTH && tokens_of(j, i, &rq.hole_tokens, err)) return err->status;
-    set_drafts(&o, kind != RD_ROW_MODEL && j->report.drafts);
+    o.no_draft = kind == RD_ROW_MODEL || !j->report.drafts;
     return rd_run_to_end(j->engine, &rq, &o, out, err);
 }
 

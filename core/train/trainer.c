@@ -90,8 +90,8 @@ rd_status rd_trainer_open(const rd_params *p, const rd_train_options *o, const r
         rd_fail(err, RD_NO_MEMORY, "the trainer: no memory for %zu weights", p->size);
         goto fail;
     }
-    if (o->fake_int8_share > 0.0f) t->rounded = rd_try_alloc(p->size * sizeof *t->rounded);
-    if (o->average_share > 0.0f) t->mean = rd_try_alloc(p->size * sizeof *t->mean);
+    if (o->fake_int8_share > 0.0f) t->rounded = rd_try_alloc_array(p->size, sizeof *t->rounded);
+    if (o->average_share > 0.0f) t->mean = rd_try_alloc_array(p->size, sizeof *t->mean);
     if ((o->fake_int8_share > 0.0f && !t->rounded) || (o->average_share > 0.0f && !t->mean)) {
         rd_fail(err, RD_NO_MEMORY, "the trainer: no memory for a second copy of %zu weights",
                 p->size);

@@ -335,7 +335,7 @@ rd_status rd_gemm_train_run(rd_gemm_train *g, bool ta, bool tb, int m, int n, in
     if (g->strips_room < need) {
         free(g->strips);
         g->strips_room = 0;
-        g->strips = rd_try_alloc(need * sizeof *g->strips);
+        g->strips = rd_try_alloc_array(need, sizeof *g->strips);
         if (!g->strips)
             return rd_fail(err, RD_NO_MEMORY, "matrix product %d x %d x %d: no memory", m, n, k);
         g->strips_room = need;
