@@ -286,10 +286,10 @@ static int surest_length(const rd_hole_run *h, int windows)
     return found;
 }
 
-static float chance(const rd_calibration *c, double sure, int tokens, float alike)
+static float chance(const rd_calibration *c, double sure, double end, int tokens, float alike)
 {
-    double x = (double)c->base + (double)c->sure * sure + (double)c->tokens * tokens +
-               (double)c->alike * (double)alike;
+    double x = (double)c->base + (double)c->sure * sure + (double)c->end * end +
+               (double)c->tokens * tokens + (double)c->alike * (double)alike;
 
     return (float)(1.0 / (1.0 + exp(-x)));
 }
@@ -307,21 +307,19 @@ static bool fits_block(const rd_hole_run *h, const draft *d)
 static void score_draft(rd_hole_run *h, draft *d, int window_at)
 {
     const window *w = &h->window[window_at];
-    double sure = 0.0;
+    double sure = 0.0, end = 0.0;
 
     memcpy(d->picks, h->picks + window_at * RD_HOLE_BLOCK_MOST, (size_t)w->slots * sizeof(rd_pick));
-    for (int i = 0; i < w->slots; i++) sure += log_of(d->picks[i].watched_prob);
+    for (int i = 0; i < d->ids.n; i++) sure += log_of(d->picks[i].watched_prob);
+    if (w->slots > d->ids.n) end = log_of(d->picks[d->ids.n].watched_prob);
     d->scored = true;
-    d->right = chance(&h->o.drafted, sure, d->ids.n, d->alike);
+    d->right = chance(&h->o.drafted, sure, end, d->ids.n, d->alike);
 }
 
-static draft *best_draft(rd_hole_run *h)
+/* The first is the one that the surroundings speak for; the model's scores tell how likely, not which. */
+static const draft *best_draft(const rd_hole_run *h)
 {
-    draft *best = NULL;
-
-    for (int i = 0; i < h->n_drafts; i++)
-        if (!best || h->drafts[i].right > best->right) best = &h->drafts[i];
-    return best;
+    return h->n_drafts > 0 ? &h->drafts[0] : NULL;
 }
 
 /* The hole's text is the draft. */
@@ -384,7 +382,7 @@ static rd_status first_pass(rd_hole_run *h, rd_error *err)
         if (at[i] > 0 && at[i] < windows)
             score_draft(h, d, at[i]);
         else
-            d->right = chance(&h->o.copied, 0.0, d->ids.n, d->alike);
+            d->right = chance(&h->o.copied, 0.0, 0.0, d->ids.n, d->alike);
     }
     return RD_OK;
 }
@@ -603,7 +601,7 @@ static float own_chance(const rd_hole_run *h)
     double sure = 0.0;
 
     for (int i = 0; i < h->n; i++) sure += log_of(h->slots[i].prob);
-    return h->rewriting ? (float)exp(sure) : chance(&h->o.own, sure, h->n, 0.0f);
+    return h->rewriting ? (float)exp(sure) : chance(&h->o.own, sure, 0.0, h->n, 0.0f);
 }
 
 /* What the picks of the open block change in it. */
@@ -654,7 +652,7 @@ rd_status rd_hole_step(rd_hole_run *h, bool *done, rd_error *err)
         h->confidence = own_chance(h);
         const draft *best = h->done ? best_draft(h) : NULL;
 
-        if (best && best->right > h->confidence) take_draft(h, best);
+        if (best && h->o.lead * best->right > h->confidence) take_draft(h, best);
     }
     *done = h->done;
     return RD_OK;

@@ -11,7 +11,7 @@
  * The first pass computes the prompt's last blocks and looks at several canvases at once, as branches: drafts
  * (what the file itself would put there), each scored by the probability that the model keeps it whole;
  * and, for models without delete and split ids, several lengths (CAL, arXiv 2602.00476), of which
- * one is kept. At the end the likelier of the model's own text and the best draft stands.
+ * one is kept. At the end the model's own text stands where it is much likelier than the draft.
  *
  * One thread.
  */
@@ -30,10 +30,11 @@ typedef struct rd_hole_draft {
     float alike; /* what its surroundings say (draft.h) */
 } rd_hole_draft;
 
-/* The probability that a text is right as a whole: 1 / (1 + exp(-(base + sure * s + tokens * n + alike * a)))
- * with s the sum of the logarithms of its tokens' probabilities. Fitted on held-out holes. */
+/* The probability that a text is right as a whole: 1 / (1 + exp(-x)) with
+ * x = base + sure * S + end * E + tokens * n + alike * A, S the sum of the logarithms of its n tokens' probabilities,
+ * E that of nothing being missing behind a draft, A a draft's `alike`. Fitted on held-out holes. */
 typedef struct rd_calibration {
-    float base, sure, tokens, alike;
+    float base, sure, end, tokens, alike;
 } rd_calibration;
 
 typedef struct rd_hole_options {
@@ -52,12 +53,12 @@ typedef struct rd_hole_options {
     float edit_threshold;   /* rewriting: another token above replaces a seeded one */
     int tokens_most;
     int tokens;                  /* the hole's length where it is known; 0: not */
-    const rd_hole_draft *drafts; /* copied */
+    const rd_hole_draft *drafts; /* the best first; copied */
     int n_drafts;
-    float
-        take_draft; /* a draft that is right with more than this probability ends the run at once */
-    rd_calibration own, drafted,
-        copied; /* the model's own text; a scored draft; one too long to score */
+    /* The first draft ends the run at once where it is right with more than the probability `take_draft`; at the
+     * end the model's own text stands only where it is `lead` times likelier. */
+    float take_draft, lead;
+    rd_calibration own, drafted, copied; /* copied: a draft too long to score */
     const rd_cancel *cancel;
 } rd_hole_options;
 

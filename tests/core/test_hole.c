@@ -211,6 +211,7 @@ static bed open_counting_bed(void)
     cr_assert(!rd_model_open(RD_TEST_DATA "/golden/models/m5_v22", &o, &b.m, &err), "%s", err.text);
     b.o.model = b.m;
     b.o.own = b.o.drafted = (rd_calibration){ .sure = 1.0f };
+    b.o.lead = 1.0f;
     passes_begun = 0;
     return b;
 }
@@ -270,7 +271,7 @@ Test(hole, a_draft_that_is_likely_enough_ends_the_run)
 }
 
 /* What the model makes alone, with the length that a draft has. */
-Test(hole, the_likelier_of_own_text_and_draft_stands_at_the_end, .timeout = 60)
+Test(hole, own_text_stands_where_it_is_likelier_than_the_draft, .timeout = 60)
 {
     static const float base[] = { -500.0f, 20.0f };
     int32_t text[40];
