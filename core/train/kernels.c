@@ -26,7 +26,8 @@ INLINE float exp_poly(float x)
     float y = x < -87.0f ? -87.0f : x;
 
     y = y > 88.0f ? 88.0f : y;
-    float t = y * 1.44269504f + 12582912.0f, n = t - 12582912.0f;
+    float number = y > -88.0f ? y : -88.0f; /* no NaN reaches the exponent; r carries it on */
+    float t = number * 1.44269504f + 12582912.0f, n = t - 12582912.0f;
     float r = y - n * 0.693359375f + n * 2.12194440e-4f;
     float p = 1.0f / 720.0f;
 

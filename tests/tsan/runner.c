@@ -37,6 +37,18 @@ void rd_shim_fail(bool fatal, const char *file, int line, const char *what, cons
     if (fatal) exit(1);
 }
 
+void rd_shim_skip(const char *file, int line, const char *format, ...)
+{
+    va_list args;
+
+    fprintf(stderr, "%s:%d: skipped:", file, line);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    exit(failed);
+}
+
 void rd_shim_log(const char *format, ...)
 {
     va_list args;

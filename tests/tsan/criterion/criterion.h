@@ -24,6 +24,9 @@ void rd_shim_add(rd_shim_test *test);
 /* Print what is wrong; `fatal` ends the test. */
 void rd_shim_fail(bool fatal, const char *file, int line, const char *what, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
+/* Print why and end the test; it counts as passed. */
+void rd_shim_skip(const char *file, int line, const char *format, ...)
+    __attribute__((format(printf, 3, 4), noreturn));
 void rd_shim_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #define Test(group, title, ...)                                              \
@@ -43,9 +46,11 @@ void rd_shim_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
     } while (0)
 #define RD_NEAR(a, b, by) (fabs((double)(a) - (double)(b)) <= (double)(by))
 
+#define cr_skip(...)     rd_shim_skip(__FILE__, __LINE__, " " __VA_ARGS__)
 #define cr_log_info(...) rd_shim_log(__VA_ARGS__)
 
 #define cr_assert(x, ...)                 RD_SHIM(true, #x, x, __VA_ARGS__)
+#define cr_assert_not(x, ...)             RD_SHIM(true, "not " #x, !(x), __VA_ARGS__)
 #define cr_assert_eq(a, b, ...)           RD_SHIM(true, #a " == " #b, (a) == (b), __VA_ARGS__)
 #define cr_assert_neq(a, b, ...)          RD_SHIM(true, #a " != " #b, (a) != (b), __VA_ARGS__)
 #define cr_assert_lt(a, b, ...)           RD_SHIM(true, #a " < " #b, (a) < (b), __VA_ARGS__)
@@ -59,6 +64,7 @@ void rd_shim_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 #define cr_assert_float_eq(a, b, by, ...) RD_SHIM(true, #a " = " #b, RD_NEAR(a, b, by), __VA_ARGS__)
 
 #define cr_expect(x, ...)              RD_SHIM(false, #x, x, __VA_ARGS__)
+#define cr_expect_not(x, ...)          RD_SHIM(false, "not " #x, !(x), __VA_ARGS__)
 #define cr_expect_eq(a, b, ...)        RD_SHIM(false, #a " == " #b, (a) == (b), __VA_ARGS__)
 #define cr_expect_neq(a, b, ...)       RD_SHIM(false, #a " != " #b, (a) != (b), __VA_ARGS__)
 #define cr_expect_lt(a, b, ...)        RD_SHIM(false, #a " < " #b, (a) < (b), __VA_ARGS__)
