@@ -509,30 +509,57 @@ static void show_decoder(rd_run *r, const rd_decoder_step *s)
     rd_ids_clear(&out);
 }
 
+/* What the caller sees of the hole. */
+static void take_hole(rd_run *r, bool done)
+{
+    rd_buf_reset(&r->text);
+    r->last = (rd_step){ 0 };
+    show_hole(r);
+    r->last.done = done;
+    if (done && r->suffix.len > 0) trim_hole(r);
+}
+
+static void lend(rd_run *r, rd_step *out)
+{
+    r->last.text = r->text.data ? r->text.data : "";
+    r->last.bytes = r->text.len;
+    r->last.marks = r->marks;
+    *out = r->last;
+}
+
 rd_status rd_run_step(rd_run *r, rd_step *out, rd_error *err)
 {
     bool done = r->last.done;
+    rd_decoder_step s = { 0 };
+    rd_status status = RD_OK;
 
-    if (!done) {
-        rd_decoder_step s = { 0 };
-        rd_status status =
-            r->hole ? rd_hole_step(r->hole, &done, err) : rd_decoder_step_run(r->decoder, &s, err);
-
-        if (status) return status;
+    if (done) {
+        lend(r, out);
+        return RD_OK;
+    }
+    status = r->hole ? rd_hole_step(r->hole, &done, err) : rd_decoder_step_run(r->decoder, &s, err);
+    if (status) return status;
+    if (r->hole) {
+        take_hole(r, done);
+    } else {
         rd_buf_reset(&r->text);
         r->last = (rd_step){ 0 };
-        if (r->hole)
-            show_hole(r);
-        else
-            show_decoder(r, &s);
-        r->last.done = r->hole ? done : s.done;
-        if (r->hole && done && r->suffix.len > 0) trim_hole(r);
-        r->last.text = r->text.data ? r->text.data : "";
-        r->last.bytes = r->text.len;
-        r->last.marks = r->marks;
+        show_decoder(r, &s);
+        r->last.done = s.done;
     }
-    *out = r->last;
+    lend(r, out);
     return RD_OK;
+}
+
+void rd_run_end(rd_run *r, rd_step *out)
+{
+    if (r->hole && !r->last.done) {
+        rd_hole_end(r->hole);
+        take_hole(r, true);
+    }
+    r->last.done = true;
+    r->last.reason = RD_REASON_TIME;
+    lend(r, out);
 }
 
 /* ---- score ---- */

@@ -83,6 +83,8 @@ RD_PUBLIC bool rd_engine_follows_instructions(const rd_engine *e);
 RD_PUBLIC rd_status rd_run_open(rd_engine *e, const rd_request *rq, rd_run **out, rd_error *err);
 /* One forward pass. After `done` it returns the same step again. */
 RD_PUBLIC rd_status rd_run_step(rd_run *r, rd_step *out, rd_error *err);
+/* No time is left for more: the best that there is, without masks, done. The reason is RD_REASON_TIME. */
+RD_PUBLIC void rd_run_end(rd_run *r, rd_step *out);
 RD_PUBLIC void rd_run_close(rd_run *r);
 
 /* The probability of each token of a text given its neighbours on both sides inside its block and all

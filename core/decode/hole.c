@@ -658,6 +658,25 @@ rd_status rd_hole_step(rd_hole_run *h, bool *done, rd_error *err)
     return RD_OK;
 }
 
+void rd_hole_end(rd_hole_run *h)
+{
+    const draft *best = best_draft(h);
+    int n = 0;
+
+    if (h->done) return;
+    for (int i = 0; i < h->n; i++) {
+        if (h->slots[i].state == RD_SLOT_MASK) continue;
+        h->slots[n] = h->slots[i];
+        h->slots[n++].state = RD_SLOT_SETTLED;
+    }
+    bool whole = n == h->n;
+
+    h->n = n;
+    h->done = true;
+    if (best && h->started && (!whole || h->o.lead * best->right > h->confidence))
+        take_draft(h, best);
+}
+
 const rd_slot *rd_hole_slots(rd_hole_run *h, int *n)
 {
     *n = h->n;

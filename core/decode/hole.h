@@ -90,6 +90,8 @@ typedef struct rd_slot {
 
 /* One pass and its decision. *done: nothing is left to do. */
 rd_status rd_hole_step(rd_hole_run *h, bool *done, rd_error *err);
+/* No time is left: the draft, or the text as it stands without its masks. */
+void rd_hole_end(rd_hole_run *h);
 /* The hole as it stands: settled blocks first, then the open slots; borrowed until the next step. */
 const rd_slot *rd_hole_slots(rd_hole_run *h, int *n);
 float rd_hole_confidence(const rd_hole_run *h); /* that it is right as a whole, as it stands */

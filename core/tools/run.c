@@ -112,13 +112,14 @@ rd_status rd_run_to_end(rd_engine *e, rd_request *rq, const rd_run_options *o, r
         if (o->watch) draw(&s);
         late = !s.done && o->max_ms > 0 && rd_now_ms() - start >= o->max_ms;
     }
+    if (late) rd_run_end(r, &s);
     rd_buf_append(&out->text, s.text, s.bytes);
     out->confidence = s.confidence;
     out->tokens = s.tokens;
     out->prefill_tokens = s.prefill_tokens;
     out->forwards = s.forwards;
     out->ms = rd_now_ms() - start;
-    out->reason = late ? reasons[RD_REASON_TIME] : reasons[s.reason];
+    out->reason = reasons[s.reason];
     rd_run_close(r);
     return RD_OK;
 }

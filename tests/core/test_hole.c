@@ -299,3 +299,30 @@ Test(hole, own_text_stands_where_it_is_likelier_than_the_draft, .timeout = 60)
     cr_assert_eq(got[0], 0);
     cr_assert_eq(got[1], 1);
 }
+
+Test(hole, out_of_time_gives_the_draft_or_text_without_masks)
+{
+    int32_t text[] = { 20, 21, 22, 23 };
+
+    for (int drafts = 0; drafts < 2; drafts++) {
+        bed b = open_counting_bed();
+        rd_hole_draft draft = { text, 4, 1.0f };
+        rd_hole_run *h;
+        rd_error err;
+        bool done;
+        int n;
+
+        b.o.take_draft = 2.0f;
+        first_step(&b, &h, &draft, drafts, &done);
+        cr_assert_not(done);
+        rd_hole_end(h);
+        const rd_slot *s = rd_hole_slots(h, &n);
+
+        if (drafts) cr_assert_eq(n, 4);
+        for (int i = 0; i < n; i++) cr_assert_eq(s[i].state, RD_SLOT_SETTLED);
+        for (int i = 0; drafts && i < n; i++) cr_assert_eq(s[i].token, text[i]);
+        cr_assert(!rd_hole_step(h, &done, &err) && done, "it is over");
+        rd_hole_close(h);
+        close_bed(&b);
+    }
+}
