@@ -2,8 +2,8 @@
 #include "core/engine.h"
 
 #include "core/base/memory.h"
-#include "core/decode/draft.h"
 #include "core/decode/chat_prompt.h"
+#include "core/decode/draft.h"
 #include "core/decode/hole.h"
 #include "core/decode/overlap.h"
 #include "core/decode/prompt.h"
@@ -19,19 +19,7 @@
 
 enum { KV_BLOCKS = 96, MAX_TOKENS = 256, CONTEXT_MOST = 2048 };
 
-/* Fitted for the built-in model on 1500 holes in held-out packages (docs/evaluation.md); drafts stand by their
- * surroundings more than by what this model thinks of them. */
-static const rd_calibration own_chance = { .base = -2.37f, .sure = 0.384f, .tokens = -0.078f },
-                            draft_chance = { .base = -2.78f,
-                                             .sure = 0.014f,
-                                             .end = 0.233f,
-                                             .tokens = -0.064f,
-                                             .alike = 0.539f },
-                            copy_chance = { .base = -3.37f, .tokens = -0.017f, .alike = 0.537f };
-
 enum { DRAFTS = 1 };
-
-static const float draft_lead = 3.0f;
 
 struct rd_engine {
     rd_model *model;
@@ -233,8 +221,8 @@ static rd_status chat_prompt(rd_engine *e, const rd_request *rq, rd_prompt *p, r
     return rd_chat_prompt_make(e->tokenizer, e->chat, &layout, &parts, p, err);
 }
 
-/* A checkpoint with neither our tags nor a chat template: the end of the suffix' beginning and of the prefix as plain text, filled
- * up to a block boundary from the left, so that the hole begins a fresh block. */
+/* A checkpoint with neither our tags nor a chat template: the beginning of the suffix and the end of the prefix as
+ * plain text, cut to a block boundary on the left, so that the hole begins a fresh block. */
 static rd_status plain_prompt(rd_engine *e, const rd_request *rq, rd_prompt *p, rd_error *err)
 {
     int block = rd_model_block_size(e->model);
@@ -291,6 +279,21 @@ static rd_status find_drafts(rd_run *r, const rd_request *rq, rd_ids *ids, rd_ho
     return status;
 }
 
+static void set_confidence(rd_hole_options *o, const rd_model_config *c)
+{
+    const rd_confidence *f = &c->confidence;
+
+    if (!c->calibrated) return;
+    o->lead = f->lead;
+    o->own = (rd_calibration){ .base = f->own[0], .sure = f->own[1], .tokens = f->own[2] };
+    o->drafted = (rd_calibration){ .base = f->draft[0],
+                                   .sure = f->draft[1],
+                                   .end = f->draft[2],
+                                   .tokens = f->draft[3],
+                                   .alike = f->draft[4] };
+    o->copied = (rd_calibration){ .base = f->copy[0], .tokens = f->copy[1], .alike = f->copy[2] };
+}
+
 static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
 {
     rd_engine *e = r->e;
@@ -311,7 +314,7 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
     if (!status && rq->task == RD_REWRITE)
         status = rd_tokenizer_encode(e->tokenizer, rq->draft, rq->draft_bytes, RD_TEXT_PLAIN, &seed,
                                      err);
-    else if (!status && !rq->no_draft)
+    else if (!status && !rq->no_draft && rd_model_config_of(e->model)->calibrated)
         status = find_drafts(r, rq, draft_ids, drafts, &n_drafts, err);
     if (rq->task == RD_REWRITE && seed.n + 64 > most) most = seed.n + 64;
     /* What was asked for at most is cut to what fits; a known length or a draft that does not is refused. */
@@ -339,11 +342,10 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
                           .drafts = drafts,
                           .n_drafts = n_drafts,
                           .take_draft = 0.05f + 0.28f * rq->quality,
-                          .lead = draft_lead,
-                          .own = own_chance,
-                          .drafted = draft_chance,
-                          .copied = copy_chance,
+                          .own = { .sure = 1.0f },
                           .cancel = rq->cancel };
+
+    set_confidence(&o, rd_model_config_of(e->model));
 
     if (!status)
         status = rd_hole_open(&o, p.context.id, p.context.n, seed.id, seed.n, p.anchor.id,

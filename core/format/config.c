@@ -250,6 +250,40 @@ static rd_status read_layout(const json_t *json, const char *name, rd_model_conf
     return RD_OK;
 }
 
+static void each_number(rd_confidence *c, float *at[RD_CONFIDENCE_NUMBERS])
+{
+    int n = 0;
+
+    for (int i = 0; i < 3; i++) at[n++] = &c->own[i];
+    for (int i = 0; i < 5; i++) at[n++] = &c->draft[i];
+    for (int i = 0; i < 3; i++) at[n++] = &c->copy[i];
+    at[n] = &c->lead;
+}
+
+static rd_status read_confidence(const json_t *json, const char *name, rd_model_config *c,
+                                 rd_error *err)
+{
+    const json_t *v = json_object_get(json, "redraft_confidence");
+    float *at[RD_CONFIDENCE_NUMBERS];
+
+    if (absent(v)) return RD_OK;
+    if (!json_is_array(v) || json_array_size(v) != RD_CONFIDENCE_NUMBERS)
+        return rd_fail(err, RD_INVALID, "%s: redraft_confidence is not a list of %d numbers", name,
+                       RD_CONFIDENCE_NUMBERS);
+    each_number(&c->confidence, at);
+    for (size_t i = 0; i < RD_CONFIDENCE_NUMBERS; i++) {
+        const json_t *x = json_array_get(v, i);
+
+        if (!json_is_number(x) || !(fabs(json_number_value(x)) <= 1000.0))
+            return rd_fail(err, RD_INVALID,
+                           "%s: redraft_confidence: number %zu is not one from -1000 to 1000", name,
+                           i + 1);
+        *at[i] = (float)json_number_value(x);
+    }
+    c->calibrated = true;
+    return RD_OK;
+}
+
 static rd_status add_eos(const json_t *v, const char *name, rd_model_config *c, rd_error *err)
 {
     const whole_field f = { "eos_token_id", 0, 0, c->vocab_size - 1, REQUIRED };
@@ -294,6 +328,7 @@ static rd_status read_config(const json_t *json, const char *name, rd_model_conf
     if ((s = read_flag(json, "tie_word_embeddings", false, name, &c->tie_word_embeddings, err)))
         return s;
     if ((s = read_layout(json, name, c, err))) return s;
+    if ((s = read_confidence(json, name, c, err))) return s;
     if ((s = read_eos(json, name, c, err))) return s;
     return rd_config_check(c, name, err);
 }
@@ -504,6 +539,16 @@ static json_t *config_json(const rd_model_config *c, rd_dtype weights)
         json_object_set_new(top, "eos_token_id", eos);
     }
     if (c->infill_layout) json_object_set_new(top, "redraft_layout", json_string("infill-1"));
+    if (c->calibrated) {
+        rd_confidence confidence = c->confidence;
+        float *at[RD_CONFIDENCE_NUMBERS];
+        json_t *list = json_array();
+
+        each_number(&confidence, at);
+        for (int i = 0; i < RD_CONFIDENCE_NUMBERS; i++)
+            json_array_append_new(list, json_real(round(1e4 * (double)*at[i]) / 1e4));
+        json_object_set_new(top, "redraft_confidence", list);
+    }
     return top;
 }
 

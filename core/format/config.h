@@ -14,6 +14,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What makes a text probable (core/decode/hole.h, rd_calibration); fitted on held-out files for one model.
+ * "redraft_confidence" is a list of its twelve numbers in this order. */
+enum { RD_CONFIDENCE_NUMBERS = 12 };
+
+typedef struct rd_confidence {
+    float own[3];   /* base, sure, tokens: the model's own text */
+    float draft[5]; /* base, sure, end, tokens, alike: a draft that it scored */
+    float copy[3];  /* base, tokens, alike: a draft too long to score */
+    float lead;     /* how many times likelier than the draft its own text must be to stand */
+} rd_confidence;
+
 typedef struct rd_model_config {
     int vocab_size, hidden_size, num_hidden_layers;
     int num_attention_heads, num_key_value_heads, head_dim;
@@ -34,6 +45,8 @@ typedef struct rd_model_config {
     int32_t eos_token_id[8];                 /* of config or generation_config, stop set */
     int eos_count;
     bool infill_layout; /* "redraft_layout": "infill-1": trained on our layout of parts and tags */
+    bool calibrated;    /* `confidence` is there; without it no drafts are offered to the model */
+    rd_confidence confidence;
 } rd_model_config;
 
 /* Read DIR/config.json (and DIR/generation_config.json where it exists). */

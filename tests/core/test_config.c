@@ -2,7 +2,10 @@
 #include "core/format/config.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 Test(config, reads_every_recorded_model)
 {
@@ -42,4 +45,27 @@ Test(config, refuses_what_is_no_configuration)
                      "accepted: %s", cases[i]);
         cr_expect(strstr(err.text, "case.json"), "no file name in: %s", err.text);
     }
+}
+
+Test(config, confidence_is_written_as_it_is_read)
+{
+    rd_model_config c, again;
+    rd_error err = { 0 };
+    char dir[] = "/tmp/rd-config-XXXXXX", path[64];
+
+    cr_assert_eq(rd_config_read(RD_SOURCE_DIR "/core/builtin", &c, &err), RD_OK, "%s", err.text);
+    cr_assert(c.calibrated);
+    cr_assert(mkdtemp(dir));
+    cr_assert_eq(rd_config_write(dir, &c, RD_BF16, &err), RD_OK, "%s", err.text);
+    cr_assert_eq(rd_config_read(dir, &again, &err), RD_OK, "%s", err.text);
+    cr_expect(again.calibrated);
+    cr_expect_float_eq(again.confidence.own[1], c.confidence.own[1], 1e-4f);
+    cr_expect_float_eq(again.confidence.draft[4], c.confidence.draft[4], 1e-4f);
+    cr_expect_float_eq(again.confidence.copy[2], c.confidence.copy[2], 1e-4f);
+    cr_expect_float_eq(again.confidence.lead, c.confidence.lead, 1e-4f);
+    cr_assert_eq(rd_config_read(RD_TEST_DATA "/golden/models/m1_base", &c, &err), RD_OK);
+    cr_expect_not(c.calibrated);
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    unlink(path);
+    rmdir(dir);
 }
