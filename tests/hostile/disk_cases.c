@@ -125,8 +125,8 @@ static void torn_corpora(hostile *h)
     train(h, "a_packed_corpus_without_a_tokenizer", "packed/tokenizer.json", "packed", "t", NULL,
           NULL);
     put_text("packed/tokenizer.json", "{\"model\":{\"vocab\":{},\"merges\":[[\"a\",\"b\"]]}}");
-    train(h, "a_tokenizer_beside_the_corpus_that_is_not_ours", "tokenizer", "packed", "t", NULL,
-          NULL);
+    train(h, "a_tokenizer_beside_the_corpus_that_is_not_ours", "packed/tokenizer.json: merge 0",
+          "packed", "t", NULL, NULL);
     copy("out/tokenizer.json", "packed/tokenizer.json");
     const size_t cuts[] = { 0, 8, 39, 40, n / 2, n - 1 };
 
