@@ -542,19 +542,21 @@ static int run_check(const rd_args *a, plan *p)
         agreed += off <= allowed;
         if (!(off <= worst)) worst = off; /* NaN stays */
     }
+    if (agreed < rows) {
+        rd_fail(&err, RD_DEVICE,
+                "%d of %d picks disagree with the plain path; log-probabilities differ by %.4f",
+                rows - agreed, rows, worst);
+        status = rd_tool_fail(a, &err);
+        goto out;
+    }
     if (rd_args_flag(a, "--json"))
         printf("{\"check\":{\"layers\":%d,\"rows\":%d,\"agreed\":%d,\"worst\":%.4f}}\n",
-               p->config.num_hidden_layers, rows, agreed, isfinite(worst) ? worst : 1e9);
+               p->config.num_hidden_layers, rows, agreed, worst);
     else
         printf("check of %s, %d layer%s, %s weights: %d of %d picks agree with the plain path, "
                "log-probabilities differ by %.4f at most\n",
                p->shape, p->config.num_hidden_layers, p->config.num_hidden_layers > 1 ? "s" : "",
                p->weights, agreed, rows, worst);
-    if (agreed < rows) {
-        rd_fail(&err, RD_DEVICE, "%d of %d picks disagree with the plain path", rows - agreed,
-                rows);
-        status = rd_tool_fail(a, &err);
-    }
 out:
     free(fast);
     free(plain);

@@ -312,7 +312,6 @@ int rd_tool_train(const rd_args *a)
     if (!p.size) return rd_tool_usage(a, "--shape is tiny, e8, e21 or e46, not %s", shape);
     if (shape && from && strcmp(from, "none") != 0)
         return rd_tool_usage(a, "--from brings its own shape; leave --shape out");
-    if (!rd_is_folder(p.dir)) return rd_tool_usage(a, "%s: no such folder", p.dir);
     p.repository = is_repository(p.dir);
     if (!from && p.repository && !shape) from = "builtin";
     if (from && strcmp(from, "none") != 0 && p.repository) go_on_gently(&o, &lr);
@@ -335,6 +334,11 @@ int rd_tool_train(const rd_args *a)
     o.optimizer.muon = !rd_args_flag(a, "--adamw");
     o.cancel = &stop;
     o.report = say_progress;
+    if (!rd_is_folder(p.dir)) {
+        rd_fail(&err, RD_NOT_FOUND, "%s: %s", p.dir,
+                access(p.dir, F_OK) ? "no such folder" : "not a folder");
+        return rd_tool_fail(a, &err);
+    }
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
     if (mkdir(p.out, 0777) && !rd_is_folder(p.out)) {

@@ -635,6 +635,7 @@ rd_status rd_bpe_read(rd_bpe *b, const char *dir, rd_error *err)
 {
     char *path = rd_path_join(dir, "tokenizer.json");
     rd_record *r = NULL;
+    rd_error wrong = { 0 };
     rd_status status = rd_record_read(path, &r, err);
 
     if (!status) {
@@ -649,8 +650,10 @@ rd_status rd_bpe_read(rd_bpe *b, const char *dir, rd_error *err)
 
             pairs[i / 2][i % 2] = s ? (int32_t)rd_value_int(rd_value_get(vocab, s), -1) : -1;
         }
-        status = n > 0 && n < UINT16_MAX ? rd_bpe_set(b, (const int32_t(*)[2])pairs, n, err)
-                                         : rd_fail(err, RD_INVALID, "%s: %d merges", path, n);
+        if (n == 0 || n >= UINT16_MAX)
+            status = rd_fail(err, RD_INVALID, "%s: %d merges", path, n);
+        else if (rd_bpe_set(b, (const int32_t(*)[2])pairs, n, &wrong))
+            status = rd_fail(err, wrong.status, "%s: %s", path, wrong.text);
         free(pairs);
     }
     rd_record_free(r);

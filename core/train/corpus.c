@@ -631,7 +631,7 @@ rd_status rd_corpus_make(const rd_corpus_options *o, rd_error *err)
         status = rd_bpe_read(bpe, o->tokenizer, err);
     else
         rd_bpe_train(bpe, o->vocab);
-    report(&mk, "vocabulary: %d", rd_bpe_size(bpe));
+    if (!status) report(&mk, "vocabulary: %d", rd_bpe_size(bpe));
     if (!status) status = rd_bpe_write(bpe, o->out, err);
     if (!status) status = pack(&mk, bpe, err);
 out:

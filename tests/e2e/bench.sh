@@ -12,6 +12,7 @@ expect() { # status, text on stderr, arguments...
     "$redraft" bench "$@" >out 2>err </dev/null
     got=$?
     [ "$got" = "$want" ] || { echo "FAILED: bench $*: exit $got, expected $want"; cat out err; bad=1; }
+    [ "$want" = 0 ] || { [ ! -s out ] && [ "$(wc -l <err)" = 1 ]; } || { echo "FAILED: bench $*: not one line on stderr alone:"; cat out err; bad=1; }
     [ -z "$text" ] || grep -q -- "$text" err || { echo "FAILED: bench $*: no \"$text\" in:"; cat err; bad=1; }
 }
 shape() { # hidden size, layers, experts

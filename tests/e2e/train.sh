@@ -107,7 +107,8 @@ expect 0 'this takes 0.02 minutes' "$redraft" train repo --out none --from none 
 echo 'x = 1' >repo/more.py
 expect 0 '^size: 1 files' "$redraft" train repo --out mine --rows 256 --steps 1
 
-expect 2 'no such folder' "$redraft" train nowhere --out x
+expect 1 'nowhere: no such folder' "$redraft" train nowhere --out x
+expect 2 '--minutes is -1' "$redraft" train nowhere --out x --minutes -1
 expect 2 'tiny, e8' "$redraft" train repo --out x --shape huge
 expect 2 'brings its own shape' "$redraft" train repo --out x --shape e8 --from builtin
 mkdir nothing && echo text >nothing/a.txt

@@ -65,7 +65,7 @@ static void options(hostile *h)
     CASE(h, "bench_with_no_rows", 2, "--rows is 0", "bench", "--rows", "0");
     CASE(h, "bench_with_a_model_that_is_not_there", 1, "nowhere", "bench", "--model", "nowhere");
     CASE(h, "train_without_out", 2, "--out", "train", "m");
-    CASE(h, "train_without_a_corpus", 2, "corpus", "train", "--out", "o");
+    CASE(h, "train_without_a_corpus", 2, "name the folder to learn from", "train", "--out", "o");
     CASE(h, "train_for_a_negative_time", 2, "--minutes is -1", "train", "m", "--out", "o",
          "--minutes", "-1");
     CASE(h, "train_at_a_rate_of_nan", 2, "--lr is nan", "train", "m", "--out", "o", "--lr", "nan");
@@ -200,8 +200,8 @@ static void conformance(hostile *h)
         { "answers_of_wrong_types", "{\"encode\":7,\"decode\":{\"a\":1}}" },
         { "answers_with_wrong_cases",
           "{\"encode\":[1,null,{},{\"text\":7,\"ids\":\"x\"},{\"text\":\"a\",\"ids\":[1e308]}]}" },
-        { "cases_that_are_text", "{\"cases\":\"x\",\"forward\":[{}]}" },
-        { "cases_that_are_empty", "{\"cases\":[{}],\"forward\":[{}],\"special_ids\":[]}" },
+        { "cases_that_are_text", "{\"forward_cases\":\"x\"}" },
+        { "cases_that_are_empty", "{\"forward_cases\":[{}]}" },
     };
 
     put_folder("golden");
@@ -214,7 +214,7 @@ static void conformance(hostile *h)
         h->chatty = true;
         CASE(h, named("conformance_%s", wrong[i].name), 1, NULL, "conformance", "golden");
     }
-    put_text("golden/golden.json", "{}");
+    put_text("golden/golden.json", "{\"forward_cases\":[]}");
     put_text("golden/golden.safetensors", "torn");
     h->chatty = true;
     h->stdout_holds = "golden.safetensors";

@@ -29,6 +29,16 @@ static bool holds_only(const char *dir, const char *allowed)
     return system(command) == 0;
 }
 
+/* The least work that is a training. */
+#define TINY "--from", "none", "--shape", "tiny", "--rows", "64", "--steps", "1", "--threads", "1"
+
+/* A training that fails; `option` and its `value` may be NULL. */
+static void train(hostile *h, const char *name, const char *needle, const char *from,
+                  const char *to, const char *option, const char *value)
+{
+    CASE(h, name, 1, needle, "train", from, "--out", to, TINY, option, value);
+}
+
 static void folders(hostile *h)
 {
     CASE(h, "quantize_from_nowhere", 1, "nowhere/config.json: cannot open", "quantize", "nowhere",
@@ -64,13 +74,13 @@ static void folders(hostile *h)
     }
     if (exists("/proc/self"))
         CASE(h, "quantize_into_a_file_system_without_files", 1, "/proc", "quantize", "m", "/proc");
-    h->chatty = true;
-    CASE(h, "train_into_a_file", 1, "a.c", "train", "corpus", "--out", "a.c");
-    h->chatty = true;
-    CASE(h, "train_into_nowhere", 1, "no/where", "train", "corpus", "--out", "no/where");
-    CASE(h, "train_on_nowhere", 1, "nowhere", "train", "nowhere", "--out", "o");
-    CASE(h, "train_on_a_file", 1, "a.c", "train", "a.c", "--out", "o");
-    CASE(h, "train_on_an_empty_folder", 1, "no text is left", "train", "empty", "--out", "o");
+    train(h, "train_into_a_file", "a.c", "corpus", "a.c", NULL, NULL);
+    train(h, "train_into_nowhere", "no/where", "corpus", "no/where", NULL, NULL);
+    train(h, "train_on_nowhere", "nowhere: no such folder", "nowhere", "t", NULL, NULL);
+    train(h, "train_on_a_file", "a.c: not a folder", "a.c", "t", NULL, NULL);
+    hostile_holds(h, "a_refused_training_leaves_no_folder", !exists("t"));
+    train(h, "train_on_an_empty_folder", "empty: no text is left", "empty", "t", NULL, NULL);
+    hostile_holds(h, "a_training_on_nothing_leaves_nothing", holds_only("t", ""));
 }
 
 static void torn_corpora(hostile *h)
@@ -78,45 +88,52 @@ static void torn_corpora(hostile *h)
     size_t n;
     char *bytes;
 
-    replace_folder("out");
-    h->chatty = true;
-    CASE(h, "a_list_of_digests_that_is_binary", 1, "digests: no digest at byte 0", "train",
-         "corpus", "--out", "out", "--decontam", "digests");
+    train(h, "a_list_of_digests_that_is_binary", "digests: no digest at byte 0", "corpus", "out",
+          "--decontam", "digests");
     put_text("digests", "0000bbea224950d7\n000394928cad020d\nzz\n");
-    CASE(h, "a_list_of_digests_with_one_bad_line", 1, "digests: no digest at byte 34", "train",
-         "corpus", "--out", "out", "--decontam", "digests");
+    train(h, "a_list_of_digests_with_one_bad_line", "digests: no digest at byte 34", "corpus",
+          "out", "--decontam", "digests");
     put_text("digests", "");
-    CASE(h, "an_empty_list_of_digests", 1, "digests: no digests", "train", "corpus", "--out", "out",
-         "--decontam", "digests");
-    CASE(h, "a_list_of_digests_that_is_missing", 1, "gone: cannot open", "train", "corpus", "--out",
-         "out", "--decontam", "gone");
-    h->chatty = true;
-    CASE(h, "a_model_to_start_from_that_is_missing", 1, "gone", "train", "corpus", "--out", "out",
-         "--from", "gone");
+    train(h, "an_empty_list_of_digests", "digests: no digests", "corpus", "out", "--decontam",
+          "digests");
+    train(h, "a_list_of_digests_that_is_missing", "gone: cannot open", "corpus", "out",
+          "--decontam", "gone");
+    CASE(h, "a_model_to_start_from_that_is_missing", 1, "gone/tokenizer.json", "train", "corpus",
+         "--out", "out", "--from", "gone", "--steps", "1");
+    hostile_holds(h, "without_a_corpus_nothing_is_written", holds_only("out", ""));
     /* One that packs the corpus and then has no checkpoint to go on from. */
-    h->chatty = true;
-    CASE(h, "a_checkpoint_that_is_missing", 1, "checkpoint.safetensors: no checkpoint", "train",
-         "corpus", "--out", "out", "--resume", "--threads", "1");
+    train(h, "a_checkpoint_that_is_missing", "out/checkpoint.safetensors: no checkpoint", "corpus",
+          "out", "--resume", NULL);
     hostile_holds(h, "the_corpus_was_packed", exists("out/corpus.rdc"));
     put_text("out/checkpoint.safetensors", "torn");
-    h->chatty = true;
-    CASE(h, "a_checkpoint_that_is_torn", 1, "checkpoint.safetensors: 4 bytes are too short",
-         "train", "corpus", "--out", "out", "--resume", "--threads", "1");
+    train(h, "a_checkpoint_that_is_torn", "checkpoint.safetensors: 4 bytes are too short", "corpus",
+          "out", "--resume", NULL);
     put_tensors("out/checkpoint.safetensors",
                 "{\"weights\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4);
-    h->chatty = true;
-    CASE(h, "a_checkpoint_of_another_run", 1, "checkpoint.safetensors: weights is of another size",
-         "train", "corpus", "--out", "out", "--resume", "--threads", "1");
-    put_text("out/tokenizer.json", "{\"model\":{\"vocab\":{},\"merges\":[[\"a\",\"b\"]]}}");
-    CASE(h, "a_tokenizer_beside_the_corpus_that_is_not_ours", 1, "", "train", "corpus", "--out",
-         "out");
+    train(h, "a_checkpoint_without_a_format", "checkpoint.safetensors: its format is unnamed",
+          "corpus", "out", "--resume", NULL);
+    put_tensors("out/checkpoint.safetensors",
+                "{\"__metadata__\":{\"redraft_checkpoint\":\"2\"},"
+                "\"weights\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+                4);
+    train(h, "a_checkpoint_of_another_run", "was not told; of this run it is", "corpus", "out",
+          "--resume", NULL);
+    /* A folder with a packed corpus is taken as it is. */
     bytes = get_file("out/corpus.rdc", &n);
+    replace_folder("packed");
+    put_bytes("packed/corpus.rdc", bytes, n);
+    train(h, "a_packed_corpus_without_a_tokenizer", "packed/tokenizer.json", "packed", "t", NULL,
+          NULL);
+    put_text("packed/tokenizer.json", "{\"model\":{\"vocab\":{},\"merges\":[[\"a\",\"b\"]]}}");
+    train(h, "a_tokenizer_beside_the_corpus_that_is_not_ours", "packed/tokenizer.json: merge 0",
+          "packed", "t", NULL, NULL);
+    copy("out/tokenizer.json", "packed/tokenizer.json");
     const size_t cuts[] = { 0, 8, 39, 40, n / 2, n - 1 };
 
     for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
-        put_bytes("out/corpus.rdc", bytes, cuts[i]);
-        CASE(h, named("a_corpus_cut_at_%zu", cuts[i]), 1, "corpus.rdc: ", "train", "corpus",
-             "--out", "out");
+        put_bytes("packed/corpus.rdc", bytes, cuts[i]);
+        train(h, named("a_corpus_cut_at_%zu", cuts[i]), "packed/corpus.rdc: ", "packed", "t", NULL,
+              NULL);
     }
     static const struct {
         const char *name;
@@ -128,12 +145,15 @@ static void torn_corpora(hostile *h)
 
         memcpy(spoilt, bytes, n);
         memset(spoilt + fields[i].at, i == 0 ? 0 : 0xff, 4);
-        put_bytes("out/corpus.rdc", spoilt, n);
+        put_bytes("packed/corpus.rdc", spoilt, n);
         free(spoilt);
-        CASE(h, named("a_corpus_with_a_wrong_number_of_%s", fields[i].name), 1,
-             "corpus.rdc: the packed corpus is torn", "train", "corpus", "--out", "out");
+        train(h, named("a_corpus_with_a_wrong_number_of_%s", fields[i].name),
+              "packed/corpus.rdc: the packed corpus is torn", "packed", "t", NULL, NULL);
     }
+    hostile_holds(h, "a_torn_corpus_leaves_nothing", holds_only("t", ""));
+    put_bytes("packed/corpus.rdc", bytes, n);
     free(bytes);
+    CASE(h, "a_corpus_that_is_whole", 0, NULL, "train", "packed", "--out", "t", TINY);
 }
 
 /* Two ways to a full disk: a small file system where we may mount one, a limit on the size of files. */
@@ -157,8 +177,7 @@ static void full_disks(hostile *h)
     free(config);
     replace_folder("out");
     h->file_most = 3000;
-    h->chatty = true;
-    CASE(h, "train_into_too_large_a_file", 1, "File too large", "train", "corpus", "--out", "out");
+    train(h, "train_into_too_large_a_file", "File too large", "corpus", "out", NULL, NULL);
     hostile_holds(h, "too_large_a_corpus_leaves_nothing",
                   holds_only("out", "tokenizer.json|tokenizer_config.json"));
 
@@ -179,9 +198,7 @@ static void full_disks(hostile *h)
         hostile_holds(h, named("a_disk_of_%d_kb_is_left_empty", kilobytes[i]),
                       holds_only("disk", ""));
         if (i == 0) {
-            h->chatty = true;
-            CASE(h, "train_into_4_kb", 1, "No space left on device", "train", "corpus", "--out",
-                 "disk");
+            train(h, "train_into_4_kb", "No space left on device", "corpus", "disk", NULL, NULL);
             hostile_holds(h, "train_leaves_nothing_half_on_a_full_disk", holds_only("disk", ""));
         }
         umount("disk");

@@ -171,13 +171,26 @@ static void child(const hostile *h, const char *const *args)
     _exit(127);
 }
 
+/* One line that says why, the last; where `many`, lines about the work may precede it. */
+static const char *fault_of_lines(const char *err, bool many, const char *needle)
+{
+    static const char start[] = "redraft";
+    size_t n = strlen(err);
+    const char *last = err;
+
+    if (n == 0 || err[n - 1] != '\n') return "no whole line on stderr";
+    for (const char *end; (end = strchr(last, '\n')) && end[1]; last = end + 1)
+        if (!many || !strncmp(last, start, sizeof start - 1)) return "not one line on stderr";
+    if (strncmp(last, start, sizeof start - 1) != 0) return "the last line says nothing";
+    return needle && !strstr(last, needle) ? named("no \"%s\" in the last line", needle) : NULL;
+}
+
 /* What is wrong with the outcome, or NULL. */
-static const char *fault(const hostile *h, int wait_status, int status, const char *needle,
-                         const char *out, const char *err)
+static const char *fault(const hostile *h, const char *call, int wait_status, int status,
+                         const char *needle, const char *out, const char *err)
 {
     static const char *const never[] = { "Sanitizer", "runtime error:", "out of memory",
                                          "Assertion" };
-    size_t n = strlen(err);
 
     if (WIFSIGNALED(wait_status))
         return WTERMSIG(wait_status) == SIGALRM || WTERMSIG(wait_status) == SIGXCPU
@@ -196,7 +209,7 @@ static const char *fault(const hostile *h, int wait_status, int status, const ch
     if (status == 0 || h->chatty) return NULL;
     if (*out && !h->stdout_holds) return "output on stdout";
     if (h->closed == 2) return NULL;
-    return n > 0 && strchr(err, '\n') == err + n - 1 ? NULL : "not one line on stderr";
+    return fault_of_lines(err, status == 1 && !strcmp(call, "train"), needle);
 }
 
 void hostile_case(hostile *h, const char *name, int status, const char *needle,
@@ -214,7 +227,7 @@ void hostile_case(hostile *h, const char *name, int status, const char *needle,
     while (waitpid(id, &wait_status, 0) < 0 && errno == EINTR) {
     }
     char *out = get_file("stdout", &n), *err = get_file("stderr", &n);
-    const char *wrong = fault(h, wait_status, status, needle, out, err);
+    const char *wrong = fault(h, args[0], wait_status, status, needle, out, err);
 
     if (wrong) {
         h->failed++;

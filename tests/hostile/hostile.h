@@ -1,7 +1,8 @@
 /* hostile.h - named bad files and bad calls, each with the outcome that is required.
  *
  * A group makes its files in an empty folder of its own and then calls the program. Of every case is asked:
- * the exit status; a text that stderr must hold; when the call fails, nothing on stdout and one line on stderr;
+ * the exit status; a text that stderr must hold; when the call fails, nothing on stdout and one line on stderr,
+ * before which `train` may have told its plan and what it counted: there the text must be in the last line;
  * no signal, no report of a sanitizer, no control character on stderr, an end within a time limit.
  */
 #ifndef RD_HOSTILE_H
