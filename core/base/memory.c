@@ -1,6 +1,7 @@
 /* memory.c - checked allocation and the arena. */
 #include "core/base/memory.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,12 +68,19 @@ void *rd_try_alloc(size_t bytes)
 static size_t system_number(const char *path, const char *key)
 {
     char line[128];
-    unsigned long long x;
     size_t n = strlen(key), found = SIZE_MAX;
     FILE *f = fopen(path, "re");
 
-    while (f && found == SIZE_MAX && fgets(line, sizeof line, f))
-        if (!strncmp(line, key, n) && sscanf(line + n, "%llu", &x) == 1) found = (size_t)x;
+    while (f && found == SIZE_MAX && fgets(line, sizeof line, f)) {
+        const char *number = line + n;
+        char *end;
+
+        if (strncmp(line, key, n) != 0) continue;
+        errno = 0;
+        unsigned long long x = strtoull(number, &end, 10);
+
+        if (end != number && !errno) found = (size_t)x;
+    }
     if (f) fclose(f);
     return found;
 }

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,14 +53,48 @@ static void print_state(char out[STATE], const rd_checkpoint *c)
              c->steps, c->averaged, c->elapsed_s, s[0], s[1], s[2], s[3]);
 }
 
+/* The number behind `word` and a space at *at, as text; NULL: it does not stand there. */
+static const char *number_behind(const char *at, const char *word)
+{
+    size_t n = strlen(word);
+
+    if (!at || strncmp(at, word, n) != 0 || at[n] != ' ' || at[n + 1] == ' ' || !at[n + 1])
+        return NULL;
+    return at + n + 1;
+}
+
+static const char *past_space(const char *end, const char *number)
+{
+    return end == number || errno ? NULL : *end == ' ' ? end + 1 : end;
+}
+
+static const char *scan_whole(const char *at, const char *word, int64_t *out)
+{
+    const char *number = number_behind(at, word);
+    char *end;
+
+    if (!number) return NULL;
+    errno = 0;
+    *out = strtoll(number, &end, 10);
+    return past_space(end, number);
+}
+
 static bool scan_state(const char *text, rd_checkpoint *c)
 {
-    uint64_t *s = c->random.s;
+    const char *at = scan_whole(text, "steps", &c->steps), *number;
+    char *end;
 
-    return sscanf(text,
-                  "steps %" SCNd64 " averaged %" SCNd64 " elapsed %la random %" SCNx64 " %" SCNx64
-                  " %" SCNx64 " %" SCNx64,
-                  &c->steps, &c->averaged, &c->elapsed_s, &s[0], &s[1], &s[2], &s[3]) == 7;
+    at = scan_whole(at, "averaged", &c->averaged);
+    if (!(number = number_behind(at, "elapsed"))) return false;
+    errno = 0;
+    c->elapsed_s = strtod(number, &end);
+    at = number_behind(past_space(end, number), "random");
+    for (int i = 0; at && i < 4; i++) {
+        errno = 0;
+        c->random.s[i] = strtoull(at, &end, 16);
+        at = past_space(end, at);
+    }
+    return at && !*at;
 }
 
 rd_status rd_checkpoint_write(const char *dir, const rd_checkpoint *c, rd_error *err)
@@ -171,16 +206,31 @@ rd_status rd_checkpoint_read(const char *dir, rd_checkpoint *c, rd_error *err)
     return s;
 }
 
+/* The process that was writing a file of this name, FILE_NAME.PID.N.new; 0: it is no such file. */
+static int unfinished_by(const char *name)
+{
+    size_t n = sizeof FILE_NAME - 1;
+    char *end;
+
+    if (strncmp(name, FILE_NAME ".", n + 1) != 0) return 0;
+    errno = 0;
+    long pid = strtol(name + n + 1, &end, 10);
+
+    if (errno || pid <= 0 || pid > INT_MAX || *end != '.') return 0;
+    const char *attempt = end + 1;
+
+    strtol(attempt, &end, 10);
+    return end != attempt && !strcmp(end, ".new") ? (int)pid : 0;
+}
+
 void rd_checkpoint_sweep(const char *dir)
 {
     DIR *d = opendir(dir);
 
     for (struct dirent *e; d && (e = readdir(d));) {
-        int pid, attempt, end = 0;
+        int pid = unfinished_by(e->d_name);
 
-        if (sscanf(e->d_name, FILE_NAME ".%d.%d.new%n", &pid, &attempt, &end) != 2 || !end ||
-            e->d_name[end] || (kill(pid, 0) == 0 || errno != ESRCH))
-            continue;
+        if (pid <= 0 || kill(pid, 0) == 0 || errno != ESRCH) continue;
         char *path = rd_path_join(dir, e->d_name);
 
         unlink(path);

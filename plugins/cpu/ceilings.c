@@ -212,12 +212,12 @@ static double last_cache(void)
     double bytes = 0.0;
 
     for (int i = 3; i > 0 && bytes <= 0.0; i--) {
-        unsigned kb;
+        char size[32];
 
         snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", i);
         FILE *f = fopen(path, "re");
 
-        if (f && fscanf(f, "%uK", &kb) == 1) bytes = 1024.0 * kb;
+        if (f && fgets(size, sizeof size, f)) bytes = 1024.0 * (double)strtoul(size, NULL, 10);
         if (f) fclose(f);
     }
     return bytes;

@@ -109,7 +109,7 @@ static void tokens(int32_t *out, int n)
     for (int i = 0; i < n; i++) out[i] = (i * 31 + i / 7) % 300;
 }
 
-Test(decoder, a_cache_does_not_show_in_blocks_of_any_size, .timeout = 120)
+Test(decoder, a_cache_does_not_show_in_blocks_of_any_size, .timeout = 400)
 {
     static const struct {
         int block, prompt, gen;
