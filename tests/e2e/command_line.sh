@@ -2,21 +2,7 @@
 # The command line as a user or an agent calls it: results, exit statuses, and messages that name what is wrong.
 set -u
 redraft=$1 source=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-check() { # what, condition's status
-    [ "$2" = 0 ] || { echo "FAILED: $1"; bad=1; }
-}
-expect() { # status, text on stderr, command...
-    want=$1 text=$2
-    shift 2
-    "$@" >"$work/out" 2>"$work/err" </dev/null
-    got=$?
-    [ "$got" = "$want" ] || { echo "FAILED: $*: exit $got, expected $want"; cat "$work/err"; bad=1; }
-    [ -z "$text" ] || grep -q "$text" "$work/err" || { echo "FAILED: $*: no \"$text\" in:"; cat "$work/err"; bad=1; }
-}
-cd "$work"
+. "$(dirname "$0")/checks.sh"
 
 printf 'import os\n\n\ndef names(path):\n    out = []\n    \n    return out\n' >a.py
 cp a.py before.py

@@ -3,21 +3,7 @@
 set -u
 redraft=$1 source=$2
 one="--threads 1" # beside other tests two would wait for each other
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-check() { # what, condition's status
-    [ "$2" = 0 ] || { echo "FAILED: $1"; bad=1; }
-}
-expect() { # status, text on stderr, command...
-    want=$1 text=$2
-    shift 2
-    "$@" >"$work/out" 2>"$work/err" </dev/null
-    got=$?
-    [ "$got" = "$want" ] || { echo "FAILED: $*: exit $got, expected $want"; cat "$work/err"; bad=1; }
-    [ -z "$text" ] || grep -q "$text" "$work/err" || { echo "FAILED: $*: no \"$text\" in:"; cat "$work/err"; bad=1; }
-}
-cd "$work"
+. "$(dirname "$0")/checks.sh"
 expect 0 '' "$redraft" eval "$source/core/base" --cases 2 --seed 3 --write-set a.jsonl
 expect 0 '' "$redraft" eval "$source/core/base" --cases 2 --seed 3 --write-set b.jsonl
 cmp -s a.jsonl b.jsonl; check 'the same seed cuts other cases' $?

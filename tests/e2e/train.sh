@@ -3,21 +3,7 @@
 # model, packed as int8; and what it says about files, terms and time.
 set -u
 redraft=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-check() { # what, condition's status
-    [ "$2" = 0 ] || { echo "FAILED: $1"; bad=1; }
-}
-expect() { # status, text on stderr, command...
-    want=$1 text=$2
-    shift 2
-    "$@" >"$work/out" 2>"$work/err" </dev/null
-    got=$?
-    [ "$got" = "$want" ] || { echo "FAILED: $*: exit $got, expected $want"; cat "$work/err"; bad=1; }
-    [ -z "$text" ] || grep -q -- "$text" "$work/err" || { echo "FAILED: $*: no \"$text\" in:"; cat "$work/err"; bad=1; }
-}
-cd "$work"
+. "$(dirname "$0")/checks.sh"
 
 # Two packages of Python and C with names of their own in every line, so that none counts as a copy.
 source_file() { # seed, language
