@@ -15,14 +15,15 @@ enum {
     NEIGHBOURS = 3,    /* lines above and below that are compared */
     SPAN_MOST = 6,     /* lines of a draft */
     LEFT_MOST = 24,    /* bytes of the cursor's line that count */
-    WORDS = 4,         /* of a signature */
+    MATCH_MOST =
+        1024,  /* and that are compared at all: long lines would take their lengths' product */
+    WORDS = 4, /* of a signature */
     NAMES_MOST = 16
 };
 
 typedef struct line {
     const char *text; /* without indent and trailing space */
     int n, indent;
-    const char *end; /* of the line in the file, before its newline */
     uint64_t bits[WORDS];
     int count;
 } line;
@@ -103,7 +104,7 @@ static bool is_word(char c)
 
 static line make_line(const char *text, const char *end)
 {
-    line l = { .text = text, .end = end };
+    line l = { .text = text };
     const char *stop = end;
 
     while (l.text < stop && is_space(*l.text)) l.text++;
@@ -163,7 +164,9 @@ static const char *match_left(const line *l, const line *left, int *length)
     for (int at = 0; at < l->n; at++) {
         int k = 0;
 
-        while (k < left->n && k <= at && left->text[left->n - 1 - k] == l->text[at - k]) k++;
+        while (k < left->n && k < MATCH_MOST && k <= at &&
+               left->text[left->n - 1 - k] == l->text[at - k])
+            k++;
         bool whole = k == left->n && k == at + 1;
         /* A match that begins inside a word is as long as its whole words. */
         while (!whole && k > 0 && k < left->n && is_word(left->text[left->n - k]) &&
@@ -187,7 +190,7 @@ static const char *match_right(const char *from, const char *end, const char *ri
     for (const char *at = from; at < end; at++) {
         int k = 0;
 
-        while (k < n && at + k < end && at[k] == right[k]) k++;
+        while (k < n && k < MATCH_MOST && at + k < end && at[k] == right[k]) k++;
         if (k < most || k == 0) continue;
         most = k;
         best = at;
