@@ -285,12 +285,15 @@ static void set_confidence(rd_hole_options *o, const rd_model_config *c)
 
     if (!c->calibrated) return;
     o->lead = f->lead;
-    o->own = (rd_calibration){ .base = f->own[0], .sure = f->own[1], .tokens = f->own[2] };
+    o->own = (rd_calibration){
+        .base = f->own[0], .sure = f->own[1], .length = f->own[2], .tokens = f->own[3]
+    };
     o->drafted = (rd_calibration){ .base = f->draft[0],
                                    .sure = f->draft[1],
-                                   .end = f->draft[2],
-                                   .tokens = f->draft[3],
-                                   .alike = f->draft[4] };
+                                   .length = f->draft[2],
+                                   .end = f->draft[3],
+                                   .tokens = f->draft[4],
+                                   .alike = f->draft[5] };
     o->copied = (rd_calibration){ .base = f->copy[0], .tokens = f->copy[1], .alike = f->copy[2] };
 }
 
@@ -339,6 +342,9 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
                           .edit_threshold = 0.9f + 0.05f * rq->quality,
                           .tokens_most = most,
                           .tokens = rq->hole_tokens,
+                          .canvases = rd_model_config_of(e->model)->calibrated
+                                          ? 1 + (int)(4.0f * rq->quality + 0.5f)
+                                          : 0,
                           .drafts = drafts,
                           .n_drafts = n_drafts,
                           .take_draft = 0.05f + 0.28f * rq->quality,

@@ -1,26 +1,24 @@
-/* hole.h - a hole between a context and an anchor: its canvas grows and shrinks until it fits.
+/* hole.h - a hole between a context and an anchor: canvases of several lengths, of which one is kept.
  *
- * The open block is `[slots of the hole][anchor, pinned]`. A mask may become a token, be deleted, or split in
- * two; a split moves the anchor right (its last tokens leave the block), a delete moves it left and more
- * of it comes in. A filled slot that the model doubts goes back to mask. A canvas that leaves fewer than
- * RD_ANCHOR_LEAST slots for the anchor fills its block alone; when that settles it is committed and the
- * hole goes on in the next block, as the model was trained. The anchor is never written. The same
- * run, seeded with tokens, rewrites a span: a token is kept, changed, deleted, or gets a mask before it, and a
- * spare mask behind the last stands for what may be missing there.
+ * canvas.h says how one canvas grows, shrinks and fills. When a canvas has filled its block it is committed and
+ * the hole goes on in the next block, as the model was trained. The same run, seeded with tokens, rewrites a
+ * span.
  *
  * The first pass computes the prompt's last blocks and looks at several canvases at once, as branches: drafts
- * (what the file itself would put there), each scored by the probability that the model keeps it whole;
- * and, for models without delete and split ids, several lengths (CAL, arXiv 2602.00476), of which
- * one is kept. At the end the model's own text stands where it is much likelier than the draft.
+ * (what the file itself would put there), each scored by the probability that the model keeps it whole, and
+ * several lengths. A model with delete and split ids says of each length whether masks are missing or too many;
+ * the likeliest lengths then go on side by side over the same context, and fall out when they can no longer
+ * be the likeliest text. For a model without these ids one length is kept (CAL, arXiv 2602.00476). At the
+ * end the model's own text stands where it is much likelier than the draft.
  *
  * One thread.
  */
 #ifndef RD_DECODE_HOLE_H
 #define RD_DECODE_HOLE_H
 
-#include "core/decode/decoder.h"
+#include "core/decode/canvas.h"
 
-enum { RD_ANCHOR_LEAST = 8, RD_HOLE_DRAFTS_MOST = 5, RD_HOLE_BLOCK_MOST = 64 };
+enum { RD_HOLE_DRAFTS_MOST = 5, RD_HOLE_CANVASES_MOST = 6 };
 
 /* A text that may belong into the hole. One that fits a block with its anchor is scored by the model;
  * a longer one stands by `alike` alone. */
@@ -31,10 +29,11 @@ typedef struct rd_hole_draft {
 } rd_hole_draft;
 
 /* The probability that a text is right as a whole: 1 / (1 + exp(-x)) with
- * x = base + sure * S + end * E + tokens * n + alike * A, S the sum of the logarithms of its n tokens' probabilities,
- * E that of nothing being missing behind a draft, A a draft's `alike`. Fitted on held-out holes. */
+ * x = base + sure * S + length * L + end * E + tokens * n + alike * A, S the sum of the logarithms of its n tokens'
+ * probabilities (own text: when they were chosen), L that of its length being right, E that of nothing
+ * being missing behind a draft, A a draft's `alike`. Fitted on held-out holes. */
 typedef struct rd_calibration {
-    float base, sure, end, tokens, alike;
+    float base, sure, length, end, tokens, alike;
 } rd_calibration;
 
 typedef struct rd_hole_options {
@@ -52,7 +51,8 @@ typedef struct rd_hole_options {
     float doubt;            /* a filled slot whose probability falls below goes back to mask */
     float edit_threshold;   /* rewriting: another token above replaces a seeded one */
     int tokens_most;
-    int tokens;                  /* the hole's length where it is known; 0: not */
+    int tokens;   /* the hole's length where it is known; 0: not */
+    int canvases; /* lengths that go on side by side; below 2: one, which starts with a guess */
     const rd_hole_draft *drafts; /* the best first; copied */
     int n_drafts;
     /* The first draft ends the run at once where it is right with more than the probability `take_draft`; at the
@@ -71,28 +71,12 @@ rd_status rd_hole_open(const rd_hole_options *o, const int32_t *context, int con
                        rd_hole_run **out, rd_error *err);
 void rd_hole_close(rd_hole_run *h);
 
-typedef enum rd_slot_state {
-    RD_SLOT_MASK,
-    RD_SLOT_FILLED,
-    RD_SLOT_EDITED,
-    RD_SLOT_SETTLED
-} rd_slot_state;
-
-typedef struct rd_slot {
-    int32_t token;
-    rd_slot_state state;
-    float prob;
-    int tries; /* how often it went back to mask */
-    bool seeded;
-    bool spare;  /* a mask that goes away unless the model is sure of it */
-    int32_t was; /* of a seeded slot that is split: what stands behind the new mask */
-} rd_slot;
-
 /* One pass and its decision. *done: nothing is left to do. */
 rd_status rd_hole_step(rd_hole_run *h, bool *done, rd_error *err);
 /* No time is left: the draft, or the text as it stands without its masks. */
 void rd_hole_end(rd_hole_run *h);
-/* The hole as it stands: settled blocks first, then the open slots; borrowed until the next step. */
+/* The hole as it stands on its likeliest canvas: settled blocks first, then the open slots; borrowed until the
+ * next step. */
 const rd_slot *rd_hole_slots(rd_hole_run *h, int *n);
 float rd_hole_confidence(const rd_hole_run *h); /* that it is right as a whole, as it stands */
 bool rd_hole_full(const rd_hole_run *h);        /* it ended because tokens_most was reached */

@@ -254,8 +254,8 @@ static void each_number(rd_confidence *c, float *at[RD_CONFIDENCE_NUMBERS])
 {
     int n = 0;
 
-    for (int i = 0; i < 3; i++) at[n++] = &c->own[i];
-    for (int i = 0; i < 5; i++) at[n++] = &c->draft[i];
+    for (int i = 0; i < 4; i++) at[n++] = &c->own[i];
+    for (int i = 0; i < 6; i++) at[n++] = &c->draft[i];
     for (int i = 0; i < 3; i++) at[n++] = &c->copy[i];
     at[n] = &c->lead;
 }

@@ -15,12 +15,12 @@
 #include <stdint.h>
 
 /* What makes a text probable (core/decode/hole.h, rd_calibration); fitted on held-out files for one model.
- * "redraft_confidence" is a list of its twelve numbers in this order. */
-enum { RD_CONFIDENCE_NUMBERS = 12 };
+ * "redraft_confidence" is a list of its fourteen numbers in this order. */
+enum { RD_CONFIDENCE_NUMBERS = 14 };
 
 typedef struct rd_confidence {
-    float own[3];   /* base, sure, tokens: the model's own text */
-    float draft[5]; /* base, sure, end, tokens, alike: a draft that it scored */
+    float own[4];   /* base, sure, length, tokens: the model's own text */
+    float draft[6]; /* base, sure, length, end, tokens, alike: a draft that it scored */
     float copy[3];  /* base, tokens, alike: a draft too long to score */
     float lead;     /* how many times likelier than the draft its own text must be to stand */
 } rd_confidence;

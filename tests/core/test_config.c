@@ -60,7 +60,7 @@ Test(config, confidence_is_written_as_it_is_read)
     cr_assert_eq(rd_config_read(dir, &again, &err), RD_OK, "%s", err.text);
     cr_expect(again.calibrated);
     cr_expect_float_eq(again.confidence.own[1], c.confidence.own[1], 1e-4f);
-    cr_expect_float_eq(again.confidence.draft[4], c.confidence.draft[4], 1e-4f);
+    cr_expect_float_eq(again.confidence.draft[5], c.confidence.draft[5], 1e-4f);
     cr_expect_float_eq(again.confidence.copy[2], c.confidence.copy[2], 1e-4f);
     cr_expect_float_eq(again.confidence.lead, c.confidence.lead, 1e-4f);
     cr_assert_eq(rd_config_read(RD_TEST_DATA "/golden/models/m1_base", &c, &err), RD_OK);

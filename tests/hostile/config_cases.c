@@ -153,9 +153,9 @@ static void products(hostile *h)
     one(h, "block_size", "is_1025", "1025", "block_size is 1025");
     one(h, "redraft_confidence", "is_a_number", "1", "redraft_confidence is not a list");
     one(h, "redraft_confidence", "is_short", "[1,2]", "redraft_confidence is not a list");
-    one(h, "redraft_confidence", "holds_a_text", "[0,0,0,0,0,0,0,0,0,0,0,\"x\"]",
-        "number 12 is not one");
-    one(h, "redraft_confidence", "holds_1e308", "[1e308,0,0,0,0,0,0,0,0,0,0,0]",
+    one(h, "redraft_confidence", "holds_a_text", "[0,0,0,0,0,0,0,0,0,0,0,0,0,\"x\"]",
+        "number 14 is not one");
+    one(h, "redraft_confidence", "holds_1e308", "[1e308,0,0,0,0,0,0,0,0,0,0,0,0,0]",
         "number 1 is not one");
     one(h, "block_size", "leaves_no_anchor", "1", "blocks of");
     spoil("block_size", "2048");
