@@ -211,8 +211,8 @@ Test(bpe, agrees_with_the_tokenizer_that_reads_its_file)
     rd_error err;
 
     cr_assert(mkdtemp(dir));
-    rd_bpe_count(b, body, sizeof body - 1);
-    rd_bpe_count(b, body, sizeof body - 1);
+    rd_bpe_count(b, body, sizeof body - 1, 1);
+    rd_bpe_count(b, body, sizeof body - 1, 1);
     cr_assert_gt(rd_bpe_train(b, 380), 330);
     cr_assert(!rd_bpe_write(b, dir, &err), "%s", err.text);
     cr_assert(!rd_tokenizer_open(dir, &t, &err), "%s", err.text);
