@@ -157,6 +157,20 @@ static bool spdx_is_copyleft(char *line)
     return true;
 }
 
+/* What follows the SPDX tag up to the end of its line, in small letters. */
+static bool spdx_line(const char *text, size_t n, char out[SPDX_MOST])
+{
+    static const char tag[] = "SPDX-License-Identifier:";
+    const char *at = n ? memmem(text, n < HEAD_MOST ? n : HEAD_MOST, tag, sizeof tag - 1) : NULL;
+
+    if (!at) return false;
+    const char *end = memchr(at, '\n', (size_t)(text + n - at));
+
+    at += sizeof tag - 1;
+    head_of(at, (size_t)((end ? end : text + n) - at), out, SPDX_MOST);
+    return true;
+}
+
 bool rd_sieve_is_copyleft(const char *text, size_t n)
 {
     static const char *const signs[] = { "gnu general public",
@@ -177,17 +191,10 @@ bool rd_sieve_is_copyleft(const char *text, size_t n)
                                               "mit license",
                                               "apache license",
                                               NULL };
-    char start[HEAD_MOST];
+    char start[HEAD_MOST], line[SPDX_MOST];
 
+    if (spdx_line(text, n, line)) return spdx_is_copyleft(line);
     head_of(text, n, start, sizeof start);
-    const char *spdx = strstr(start, "spdx-license-identifier:");
-
-    if (spdx) {
-        char line[SPDX_MOST];
-
-        snprintf(line, sizeof line, "%s", spdx + strlen("spdx-license-identifier:"));
-        return spdx_is_copyleft(line);
-    }
     return (names_gpl(start) || has_any(start, signs)) && !has_any(start, permissive);
 }
 
