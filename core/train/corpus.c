@@ -272,13 +272,13 @@ static void line_hashes(const char *text, size_t n, uint64_t **out, size_t *coun
     free(line);
 }
 
-/* What is learnt from a file that was kept: no byte order mark, no licence; in other people's packages
- * lines end as most do. */
+/* What is learnt from a file: no byte order mark, no licence; in other people's packages lines end as most
+ * do. A walk hands on whole files and judges them whole. */
 static document document_of(const making *mk, const rd_buf *b, int language)
 {
     bool own = !mk->o || mk->o->one_package;
     const char *text = b->data ? b->data : "";
-    size_t skip = rd_sieve_licence(text, b->len, language), m = 0;
+    size_t skip = mk->take ? 0 : rd_sieve_licence(text, b->len, language), m = 0;
     document d = { .text = rd_copy_text(text + skip, b->len - skip), .language = language };
 
     for (size_t i = 0; i < b->len - skip; i++)
@@ -647,10 +647,10 @@ rd_status rd_corpus_make(const rd_corpus_options *o, rd_error *err)
                     o->train_dir, FILE_LEAST, FILE_MOST >> 10);
         goto out;
     }
-    status = write_dropped(&mk, err);
-    if (!status) status = learn_merges(&mk, bpe, err);
+    status = learn_merges(&mk, bpe, err);
     if (!status) status = rd_bpe_write(bpe, o->out, err);
     if (!status) status = pack(&mk, bpe, err);
+    if (!status) status = write_dropped(&mk, err);
 out:
     for (size_t i = 0; i < mk.n; i++) free(mk.docs[i].text);
     free(mk.docs);
