@@ -66,6 +66,8 @@ static const rd_option train_options[] = {
     { "--decontam", "FILE", "digests of lines that must not be trained on" },
     { "--lr", "X", "learning rate; 0.002 without it" },
     { "--rows", "N", "positions a step; 8192 without it" },
+    { "--mix", "KEY=VALUE,...", "what the model is shown; list: the keys" },
+    { "--vocab", "N", "tokens of a vocabulary learnt here; 12288 without it" },
     { "--adamw", NULL, "AdamW for all weights, not Muon" },
     { "--no-fake-quant", NULL, "no rounding to int8 in the last 15 %" },
     { "--average", "SHARE", "the mean of the last share's weights" },

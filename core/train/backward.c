@@ -773,6 +773,21 @@ static rd_status layer_back(rd_net *t, const float *w, const rd_train_row *row, 
 
 /* ---- head ---- */
 
+/* CAP's term of a row of probabilities, and the gradient of both terms in their place, times `scale`. */
+static double be_sure(float *p, int n, const rd_train_row *r, float scale)
+{
+    double entropy = 0.0;
+
+    for (int v = 0; v < n; v++)
+        if (p[v] > 0.0f) entropy -= (double)p[v] * log((double)p[v]);
+    for (int v = 0; v < n; v++) {
+        double slope = p[v] > 0.0f ? log((double)p[v]) + entropy : 0.0;
+
+        p[v] *= scale * (r->weight - r->confidence * (float)slope);
+    }
+    return (double)r->confidence * entropy;
+}
+
 /* Loss of one row; its logits become the gradient. */
 static void row_loss(rd_net *t, const rd_train_row *r, int at, float *logits, float scale,
                      rd_train_stats *stats)
@@ -789,7 +804,10 @@ static void row_loss(rd_net *t, const rd_train_row *r, int at, float *logits, fl
     stats->weight[r->task] += (double)r->weight;
     stats->labels[r->task]++;
     stats->right[r->task] += best == r->label;
-    rd_scale(logits, r->weight * scale, (size_t)vocab);
+    if (r->confidence > 0.0f && best == r->label)
+        stats->entropy += be_sure(logits, vocab, r, scale);
+    else
+        rd_scale(logits, r->weight * scale, (size_t)vocab);
     logits[r->label] -= r->weight * scale;
 }
 

@@ -188,10 +188,9 @@ static rd_status draw_packs(rd_trainer *t, rd_error *err)
         pack->n = 0;
         while (pack->n < t->o.rows_per_pack) {
             int before = pack->n;
+            rd_draw draw = { share_done(t), t->o.sample_rows, &t->random };
 
-            if (t->sampler.sample(t->sampler.user, share_done(t), t->o.sample_rows, &t->random,
-                                  pack, err))
-                return err->status;
+            if (t->sampler.sample(t->sampler.user, &draw, pack, err)) return err->status;
             if (pack->n - before > t->o.sample_rows) {
                 return rd_fail(err, RD_INVALID, "a sample has %d rows, at most %d may be",
                                pack->n - before, t->o.sample_rows);
@@ -293,6 +292,7 @@ static rd_status run_packs(rd_trainer *t, const rd_rows *packs, int n, bool lear
             stats->right[k] += s->stats.right[k];
         }
         stats->flops += s->stats.flops;
+        stats->entropy += s->stats.entropy;
     }
     return RD_OK;
 }
@@ -301,7 +301,7 @@ static bool losses_are_numbers(const rd_train_stats *stats)
 {
     for (int i = 0; i < RD_TASKS; i++)
         if (!isfinite(stats->loss[i])) return false;
-    return true;
+    return isfinite(stats->entropy);
 }
 
 /* Why the loss is not a number: weights go first, for their gradients follow from them. */
@@ -339,123 +339,43 @@ static rd_status step(rd_trainer *t, rd_error *err)
     return RD_OK;
 }
 
-rd_status rd_trainer_measure(rd_trainer *t, double *bits_per_byte, rd_error *err)
+static double right_of(const rd_train_stats *s, int task)
 {
-    rd_train_stats stats = { 0 };
-    double loss = 0.0;
+    return s->labels[task] > 0 ? (double)s->right[task] / (double)s->labels[task] : (double)NAN;
+}
+
+static double bits_a_byte(double nats, int64_t bytes)
+{
+    return bytes > 0 ? nats / log(2.0) / (double)bytes : (double)NAN;
+}
+
+rd_status rd_trainer_measure(rd_trainer *t, rd_measure *out, rd_error *err)
+{
+    const rd_held *h = t->o.held;
+    rd_train_stats text = { 0 }, places = { 0 };
 
     t->scale = 1.0f;
-    if (choose_weights(t, err)) return err->status;
-    if (run_packs(t, t->o.held_out, t->o.held_out_packs, false, &stats, err)) return err->status;
-    for (int i = 0; i < RD_TASKS; i++) loss += stats.loss[i];
-    *bits_per_byte = loss / log(2.0) / (double)t->o.held_out_bytes;
+    if (choose_weights(t, err) || run_packs(t, h->text.pack, h->text.n, false, &text, err) ||
+        run_packs(t, h->places.pack, h->places.n, false, &places, err))
+        return err->status;
+    *out = (rd_measure){
+        .bits_per_byte = bits_a_byte(text.loss[RD_TASK_NEXT], h->text_bytes),
+        .hole_bits_per_byte = bits_a_byte(places.loss[RD_HELD_HOLE], h->hole_bytes),
+        .hole_right = right_of(&places, RD_HELD_HOLE),
+        .length_right = right_of(&places, RD_HELD_LENGTH),
+        .mended = right_of(&places, RD_HELD_MENDED),
+        .kept = right_of(&places, RD_HELD_KEPT),
+    };
     return RD_OK;
 }
 
-/* ---- reports ---- */
+/* ---- terms ---- */
 
-static rd_status open_csv(rd_trainer *t, rd_error *err)
-{
-    char path[4096];
-
-    if (!t->o.dir || t->csv) return RD_OK;
-    snprintf(path, sizeof path, "%s/log.csv", t->o.dir);
-    t->csv = fopen(path, t->steps > 0 ? "a" : "w");
-    if (!t->csv) return rd_fail(err, RD_IO, "%s: %s", path, strerror(errno));
-    if (t->steps == 0)
-        fputs("step,elapsed_s,total,next,hole,block,edit,lr,norm,rows_per_s,gflops,bits_per_byte\n",
-              t->csv);
-    return RD_OK;
-}
-
-/* A line of the log that cannot be written is lost; the run is not. */
-static void write_csv(rd_trainer *t, const rd_train_progress *p)
-{
-    if (!t->csv) return;
-    fprintf(t->csv, "%lld,%.1f,%.4f,%.4f,%.4f,%.4f,%.4f,%.3g,%.3f,%.0f,%.1f,%.4f\n",
-            (long long)p->step, p->elapsed_s, p->total, p->loss[RD_TASK_NEXT],
-            p->loss[RD_TASK_HOLE], p->loss[RD_TASK_BLOCK], p->loss[RD_TASK_EDIT], p->lr, p->norm,
-            p->rows_per_s, p->gflops, p->bits_per_byte);
-    if (fflush(t->csv)) rd_log(RD_LOG_WARN, "%s/log.csv: %s", t->o.dir, strerror(errno));
-    clearerr(t->csv);
-}
-
-static void report(rd_trainer *t, double bits_per_byte)
-{
-    double now = rd_now_ms(), seconds = (now - t->since_ms) / 1e3, loss = 0.0, weight = 0.0;
-    rd_train_progress p = { .step = t->steps,
-                            .share = share_done(t),
-                            .lr = t->lr,
-                            .norm = t->norm,
-                            .rows_per_s = t->rows / seconds,
-                            .gflops = t->stats.flops / seconds / 1e9,
-                            .elapsed_s = t->elapsed_s,
-                            .bits_per_byte = bits_per_byte };
-
-    for (int i = 0; i < RD_TASKS; i++) {
-        double labels = (double)t->stats.labels[i];
-
-        p.loss[i] = labels > 0 ? t->stats.loss[i] / t->stats.weight[i] : (double)NAN;
-        p.right[i] = labels > 0 ? (double)t->stats.right[i] / labels : (double)NAN;
-        loss += t->stats.loss[i];
-        weight += t->stats.weight[i];
-    }
-    p.total = weight > 0.0 ? loss / weight : (double)NAN;
-    p.left_s = p.share > 0.0 ? p.elapsed_s * (1.0 - p.share) / p.share : 0.0;
-    write_csv(t, &p);
-    if (t->o.report) t->o.report(t->o.user, &p);
-    t->stats = (rd_train_stats){ 0 };
-    t->rows = 0.0;
-    t->since_ms = now;
-}
-
-rd_status rd_trainer_run(rd_trainer *t, int64_t steps, rd_error *err)
-{
-    int64_t until = steps > 0 ? t->steps + steps : INT64_MAX;
-    double last = rd_now_ms(), kept = last, measured = last;
-    rd_error local;
-
-    if (!err) err = &local;
-    if (open_csv(t, err)) return err->status;
-    if (t->o.dir) rd_checkpoint_sweep(t->o.dir);
-    t->since_ms = last;
-    while (share_done(t) < 1.0 && t->steps < until) {
-        double bits = (double)NAN;
-
-        if (rd_cancelled(t->o.cancel)) {
-            if (t->o.dir && rd_trainer_checkpoint(t, t->o.dir, err)) return err->status;
-            return rd_fail(err, RD_CANCELLED, "training stopped after %lld steps",
-                           (long long)t->steps);
-        }
-        if (step(t, err)) return err->status;
-        double now = rd_now_ms();
-
-        t->elapsed_s += (now - last) / 1e3;
-        last = now;
-        bool over = share_done(t) >= 1.0 || t->steps >= until;
-        bool measure = t->o.held_out && (over || now - measured >= 1e3 * t->o.measure_s);
-
-        if (measure && rd_trainer_measure(t, &bits, err)) return err->status;
-        if (measure) measured = now;
-        if (over || measure || now - t->since_ms >= 1e3 * t->o.report_s) report(t, bits);
-        if (t->o.dir && (over || now - kept >= 1e3 * t->o.checkpoint_s)) {
-            if (rd_trainer_checkpoint(t, t->o.dir, err) && over) return err->status;
-            /* A full disk can be emptied; the last checkpoint and the run are both worth keeping. */
-            if (err->status) rd_log(RD_LOG_WARN, "no checkpoint: %s; training goes on", err->text);
-            *err = (rd_error){ 0 };
-            kept = now;
-        }
-    }
-    return RD_OK;
-}
-
-/* ---- checkpoints ---- */
-
-enum { ARRAYS = 4, TERMS = 12 };
+enum { ARRAYS = 4, TERMS = 12, MORE_TERMS = 64 };
 
 typedef struct form { /* a checkpoint of this run, and what it points into */
     rd_kept_array array[ARRAYS];
-    rd_kept_term term[TERMS];
+    rd_kept_term term[TERMS + MORE_TERMS];
     rd_checkpoint c;
 } form;
 
@@ -465,7 +385,7 @@ __attribute__((format(printf, 3, 4))) static void add_term(form *f, const char *
     rd_kept_term *t = &f->term[f->c.terms++];
     va_list args;
 
-    t->name = name;
+    *t = (rd_kept_term){ .name = name };
     va_start(args, format);
     vsnprintf(t->value, sizeof t->value, format, args);
     va_end(args);
@@ -503,7 +423,8 @@ static void fill_form(form *f, const rd_trainer *t)
     add_term(f, "optimizer", "%s", o->optimizer.muon ? "muon" : "adamw");
     add_term(f, "mean of weights", "%s", t->mean ? "kept" : "not kept");
     add_term(f, "data", "%s", o->data ? o->data : "not named");
-    if (o->steps == 0) goto over; /* a run in minutes may change the rest */
+    int same = f->c.terms;
+
     add_term(f, "learning rate", "%g, warm-up %d, decay over %g", (double)o->lr, o->warm_up,
              (double)o->decay_share);
     add_term(f, "last shares", "int8 %g, mean %g", (double)o->fake_int8_share,
@@ -512,10 +433,139 @@ static void fill_form(form *f, const rd_trainer *t)
              (double)o->optimizer.beta2, (double)o->optimizer.eps, (double)o->optimizer.decay,
              (double)o->optimizer.clip, (double)o->optimizer.momentum,
              (double)o->optimizer.bias_rate);
-over:
+    if (o->steps == 0) add_term(f, "minutes", "%g", o->minutes);
+    for (int i = 0; i < o->n_terms; i++) f->term[f->c.terms++] = o->terms[i];
+    /* A run in minutes may change how it goes on. */
+    for (int i = same; i < f->c.terms && o->steps == 0; i++) f->term[i].may_change = true;
     f->c.array = f->array;
     f->c.term = f->term;
 }
+
+/* What this run is, for whoever wants to repeat it. */
+static rd_status write_terms(const rd_trainer *t, rd_error *err)
+{
+    char path[4096];
+    rd_buf text = { 0 };
+    form f;
+
+    snprintf(path, sizeof path, "%s/run.txt", t->o.dir);
+    fill_form(&f, t);
+    for (int i = 0; i < f.c.terms; i++)
+        rd_buf_format(&text, "%s: %s\n", f.term[i].name, f.term[i].value);
+    rd_status s = rd_file_write(path, text.data, text.len, err);
+
+    rd_buf_clear(&text);
+    return s;
+}
+
+/* ---- reports ---- */
+
+static rd_status open_csv(rd_trainer *t, rd_error *err)
+{
+    char path[4096];
+
+    if (!t->o.dir || t->csv) return RD_OK;
+    snprintf(path, sizeof path, "%s/log.csv", t->o.dir);
+    t->csv = fopen(path, t->steps > 0 ? "a" : "w");
+    if (!t->csv) return rd_fail(err, RD_IO, "%s: %s", path, strerror(errno));
+    if (t->steps == 0)
+        fputs("step,elapsed_s,total,next,hole,block,edit,lr,norm,rows_per_s,gflops,bits_per_byte,"
+              "hole_bits_per_byte,hole_right,length_right,mended,kept\n",
+              t->csv);
+    return write_terms(t, err);
+}
+
+/* A line of the log that cannot be written is lost; the run is not. */
+static void write_csv(rd_trainer *t, const rd_train_progress *p)
+{
+    if (!t->csv) return;
+    const rd_measure *h = &p->held;
+
+    fprintf(t->csv, "%lld,%.1f,%.4f,%.4f,%.4f,%.4f,%.4f,%.3g,%.3f,%.0f,%.1f", (long long)p->step,
+            p->elapsed_s, p->total, p->loss[RD_TASK_NEXT], p->loss[RD_TASK_HOLE],
+            p->loss[RD_TASK_BLOCK], p->loss[RD_TASK_EDIT], p->lr, p->norm, p->rows_per_s,
+            p->gflops);
+    fprintf(t->csv, ",%.4f,%.4f,%.4f,%.4f,%.4f,%.4f\n", h->bits_per_byte, h->hole_bits_per_byte,
+            h->hole_right, h->length_right, h->mended, h->kept);
+    if (fflush(t->csv)) rd_log(RD_LOG_WARN, "%s/log.csv: %s", t->o.dir, strerror(errno));
+    clearerr(t->csv);
+}
+
+static const rd_measure nothing_measured = { (double)NAN, (double)NAN, (double)NAN,
+                                             (double)NAN, (double)NAN, (double)NAN };
+
+static void report(rd_trainer *t, const rd_measure *held)
+{
+    double now = rd_now_ms(), seconds = (now - t->since_ms) / 1e3, loss = 0.0, weight = 0.0;
+    rd_train_progress p = { .step = t->steps,
+                            .share = share_done(t),
+                            .lr = t->lr,
+                            .norm = t->norm,
+                            .rows_per_s = t->rows / seconds,
+                            .gflops = t->stats.flops / seconds / 1e9,
+                            .elapsed_s = t->elapsed_s,
+                            .measured = held,
+                            .held = held ? *held : nothing_measured };
+
+    for (int i = 0; i < RD_TASKS; i++) {
+        double labels = (double)t->stats.labels[i];
+
+        p.loss[i] = labels > 0 ? t->stats.loss[i] / t->stats.weight[i] : (double)NAN;
+        p.right[i] = labels > 0 ? (double)t->stats.right[i] / labels : (double)NAN;
+        loss += t->stats.loss[i];
+        weight += t->stats.weight[i];
+    }
+    p.total = weight > 0.0 ? loss / weight : (double)NAN;
+    p.left_s = p.share > 0.0 ? p.elapsed_s * (1.0 - p.share) / p.share : 0.0;
+    write_csv(t, &p);
+    if (t->o.report) t->o.report(t->o.user, &p);
+    t->stats = (rd_train_stats){ 0 };
+    t->rows = 0.0;
+    t->since_ms = now;
+}
+
+rd_status rd_trainer_run(rd_trainer *t, int64_t steps, rd_error *err)
+{
+    int64_t until = steps > 0 ? t->steps + steps : INT64_MAX;
+    double last = rd_now_ms(), kept = last, measured = last;
+    rd_error local;
+
+    if (!err) err = &local;
+    if (open_csv(t, err)) return err->status;
+    if (t->o.dir) rd_checkpoint_sweep(t->o.dir);
+    t->since_ms = last;
+    while (share_done(t) < 1.0 && t->steps < until) {
+        rd_measure held;
+
+        if (rd_cancelled(t->o.cancel)) {
+            if (t->o.dir && rd_trainer_checkpoint(t, t->o.dir, err)) return err->status;
+            return rd_fail(err, RD_CANCELLED, "training stopped after %lld steps",
+                           (long long)t->steps);
+        }
+        if (step(t, err)) return err->status;
+        double now = rd_now_ms();
+
+        t->elapsed_s += (now - last) / 1e3;
+        last = now;
+        bool over = share_done(t) >= 1.0 || t->steps >= until;
+        bool measure = t->o.held && (over || now - measured >= 1e3 * t->o.measure_s);
+
+        if (measure && rd_trainer_measure(t, &held, err)) return err->status;
+        if (measure) measured = now;
+        if (over || measure || now - t->since_ms >= 1e3 * t->o.report_s)
+            report(t, measure ? &held : NULL);
+        if (t->o.dir && (over || now - kept >= 1e3 * t->o.checkpoint_s)) {
+            if (rd_trainer_checkpoint(t, t->o.dir, err) && over) return err->status;
+            /* A full disk can be emptied; the last checkpoint and the run are both worth keeping. */
+            if (err->status) rd_log(RD_LOG_WARN, "no checkpoint: %s; training goes on", err->text);
+            *err = (rd_error){ 0 };
+            kept = now;
+        }
+    }
+    return RD_OK;
+}
+
+/* ---- checkpoints ---- */
 
 rd_status rd_trainer_checkpoint(rd_trainer *t, const char *dir, rd_error *err)
 {

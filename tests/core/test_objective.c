@@ -15,7 +15,7 @@ static rd_objective_tokens tokens(void)
 
     memset(flags + MASK, RD_TOKEN_CONTROL, VOCAB - MASK);
     flags[NEWLINE] = RD_TOKEN_NEWLINE;
-    return (rd_objective_tokens){ MASK, DEL, SPLIT, SUFFIX, PREFIX, FILL, flags, VOCAB };
+    return (rd_objective_tokens){ MASK, DEL, SPLIT, SUFFIX, PREFIX, FILL, flags, VOCAB, NULL };
 }
 
 static void document(int32_t *ids, int n)

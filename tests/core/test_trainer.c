@@ -177,9 +177,9 @@ static text *make_text(uint64_t seed)
         t->id[t->n++] = number_of(t, w->text + i, len);
     }
     for (int i = 0; i < CONTROL; i++) t->flags[t->words + i] = RD_TOKEN_CONTROL;
-    t->tokens =
-        (rd_objective_tokens){ t->words,     t->words + 1, t->words + 2, t->words + 3,
-                               t->words + 4, t->words + 5, t->flags,     t->words + CONTROL };
+    t->tokens = (rd_objective_tokens){ t->words,     t->words + 1,       t->words + 2,
+                                       t->words + 3, t->words + 4,       t->words + 5,
+                                       t->flags,     t->words + CONTROL, NULL };
     free(w);
     return t;
 }
@@ -197,17 +197,14 @@ static const int32_t *tile_of(const text *t, int i)
     return t->id + (start < t->n - WINDOW ? start : t->n - WINDOW);
 }
 
-static rd_status sample(void *user, double progress, int most, rd_random *random, rd_rows *rows,
-                        rd_error *err)
+static rd_status sample(void *user, const rd_draw *draw, rd_rows *rows, rd_error *err)
 {
     text *t = user;
     rd_noise noise = { .block = BLOCK, .pair = true };
-    const int32_t *tile = tile_of(t, (int)rd_random_below(random, (uint32_t)tiles_of(t)));
+    const int32_t *tile = tile_of(t, (int)rd_random_below(draw->random, (uint32_t)tiles_of(t)));
 
-    (void)progress;
-    (void)most;
     (void)err;
-    rd_rows_blocks(rows, &t->tokens, &noise, tile, WINDOW, random);
+    rd_rows_blocks(rows, &t->tokens, &noise, tile, WINDOW, draw->random);
     return RD_OK;
 }
 
@@ -477,7 +474,7 @@ static double loss_on(setting *s, const float *w)
     rd_net *net;
 
     cr_assert(!rd_net_open(&s->p, s->product[0], 3 * WINDOW, &net, &err), "%s", err.text);
-    sample(s->t, 0.0, 0, &random, &rows, &err);
+    sample(s->t, &(rd_draw){ .random = &random }, &rows, &err);
     cr_assert(!rd_net_run(net, w, rows.row, rows.n, 1.0f, NULL, &stats, &err), "%s", err.text);
     rd_net_close(net);
     rd_rows_clear(&rows);
