@@ -59,6 +59,8 @@ rd_status rd_net_run(rd_net *net, const float *w, const rd_train_row *rows, int 
 
 /* After rd_net_run: minus the log-probability of each row's label, 0 where it has none. */
 const float *rd_net_surprise(const rd_net *net);
+/* After rd_net_run: the first choice of each row with a label, -1 elsewhere. */
+const int32_t *rd_net_best(const rd_net *net);
 /* After rd_net_run: the experts of layer `l` that each row went to, [rows * num_experts_per_tok];
  * NULL in a dense layer. A loss has a slope only where these stand still. */
 const int32_t *rd_net_routes(const rd_net *net, int l);

@@ -57,6 +57,8 @@ static const field fields[] = {
     SHARE("wrong-most", wrong_most, "and at most"),
     UP_TO("noise-any", noise_any, 100.0, "weight of windows in which any token is wrong"),
     UP_TO("noise-name", noise_name, 100.0, "of those with other names of the file"),
+    UP_TO("noise-own", noise_own, 100.0, "of those with the model's own words (a pass more)"),
+    UP_TO("noise-fault", noise_fault, 100.0, "of those with a fault a block"),
     UP_TO("hole-empty", hole_empty, 100.0, "weight of holes in which nothing is missing"),
     UP_TO("hole-line", hole_line, 100.0, "of one line"),
     UP_TO("hole-part", hole_part, 100.0, "of a part of a line"),
@@ -73,6 +75,7 @@ static const field fields[] = {
     FEW("rewrite-copies", rewrite_copies, 1, 8, "copies of a rewritten span"),
     SHARE("rewrite-clean", rewrite_clean, "copies that are right as they stand"),
     SHARE("rewrite-line", rewrite_line, "of the others: a similar line; else with a fault or two"),
+    SHARE("rewrite-own", rewrite_own, "of the others: the model's own words (a pass more)"),
     FEW("context-copies", context_copies, 0, 16, "blocks of the context that are asked for too"),
     UP_TO("keep-weight", ask.keep_weight, 100.0, "weight of a token that is to be kept"),
     UP_TO("length-weight", ask.length_weight, 100.0, "of delete and split in a canvas"),
@@ -188,8 +191,13 @@ static rd_status check(const rd_mixture_options *o, rd_error *err)
         return rd_fail(err, RD_INVALID,
                        "the mixture: masked, edited and rewrites are %g together, above 1",
                        (double)(o->masked + o->edited + o->rewrites));
-    if (o->noise_any + o->noise_name <= 0.0f)
-        return rd_fail(err, RD_INVALID, "the mixture: noise-any and noise-name are all 0");
+    if (o->noise_any + o->noise_name + o->noise_own + o->noise_fault <= 0.0f)
+        return rd_fail(err, RD_INVALID,
+                       "the mixture: noise-any, noise-name, noise-own and noise-fault are all 0");
+    if (o->rewrite_line + o->rewrite_own > 1.0f)
+        return rd_fail(err, RD_INVALID,
+                       "the mixture: rewrite-line and rewrite-own are %g together, above 1",
+                       (double)(o->rewrite_line + o->rewrite_own));
     if (o->block_8 + o->block_16 + o->block_32 <= 0.0f)
         return rd_fail(err, RD_INVALID, "the mixture: block-8, block-16 and block-32 are all 0");
     if (o->hole_line + o->hole_part + o->hole_lines + o->hole_block <= 0.0f)

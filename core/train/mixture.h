@@ -25,7 +25,9 @@ typedef struct rd_mixture_options {
     float block_8, block_16, block_32; /* weights of the windows' block sizes */
     /* Edited windows. */
     float wrong_least, wrong_most; /* share of the visible tokens that are replaced, uniform */
-    float noise_any, noise_name; /* weights of what replaces them: any token, a name of the file */
+    /* Weights of what is wrong in them: any token, a name of the file, the model's own words; or a fault a block (faults.h),
+     * with tokens missing and too many. */
+    float noise_any, noise_name, noise_own, noise_fault;
     /* Holes. */
     float hole_empty, hole_line, hole_part, hole_lines, hole_block; /* weights of their kinds */
     float hole_inside; /* share that is cut inside tokens */
@@ -33,10 +35,10 @@ typedef struct rd_mixture_options {
     int drafts;        /* copies with a draft in the hole, at most */
     float draft_line;  /* of the drafts behind the first: a similar line of the file, faults else */
     /* Rewrites: a span of one to three lines, mostly with a fault, in the editor's layout. */
-    int rewrite_copies; /* of a span, each with a fault of its own */
-    float rewrite_clean,
-        rewrite_line;         /* share that is right as it stands; that is a similar line */
-    int context_copies;       /* blocks of the context that are asked for too */
+    int rewrite_copies;              /* of a span, each with a fault of its own */
+    float rewrite_clean;             /* share that is right as it stands */
+    float rewrite_line, rewrite_own; /* of the others: a similar line; the model's own words */
+    int context_copies;              /* blocks of the context that are asked for too */
     float confidence;         /* CAP: weight of the entropy of masks that are right already */
     rd_objective_options ask; /* rates, canvases and weights */
 } rd_mixture_options;

@@ -326,8 +326,8 @@ static void add_draft(rd_rows *r, const rd_objective_tokens *t, const rd_hole *h
     int rows = len + least(hole->block - len, hole->anchor_n);
     int32_t *label = rd_alloc_array((size_t)draft->n + 1, sizeof *label);
 
-    rd_draft_labels(t, draft->id, draft->n, hole->text + draft->done, hole->text_n - draft->done,
-                    label);
+    rd_draft_labels(t, draft->id, draft->n, hole->text + draft->done,
+                    (draft->until ? draft->until : hole->text_n) - draft->done, label);
     for (int i = 0; i < rows; i++) {
         rd_train_row row = { .position = start + i,
                              .clean_start = first,
@@ -342,8 +342,10 @@ static void add_draft(rd_rows *r, const rd_objective_tokens *t, const rd_hole *h
         } else {
             bool length = label[i] == t->del || label[i] == t->split;
 
+            bool tag = i < draft->n && draft->id[i] != t->mask && is_control(t, draft->id[i]);
+
             row.token = i < draft->n ? draft->id[i] : t->mask;
-            if (o->lengths || !length) row.label = label[i];
+            if (!tag && (o->lengths || !length)) row.label = label[i];
             row.weight = label[i] == row.token ? o->keep_weight
                          : length              ? o->draft_length_weight
                                                : 1.0f;

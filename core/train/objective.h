@@ -70,15 +70,16 @@ void rd_rows_blocks(rd_rows *r, const rd_objective_tokens *t, const rd_noise *no
 void rd_draft_labels(const rd_objective_tokens *t, const int32_t *draft, int n, const int32_t *text,
                      int text_n, int32_t *label);
 
-/* A text that stands in the hole: from `done` tokens of the hole's own on, a multiple of the block. One that
- * leaves no room for the mask behind it fills its block. */
+/* A text that stands in the hole in the place of its tokens [done, until), until 0 being all the rest. `done` is a multiple
+ * of the block. A text that leaves no room for the mask behind it fills its block. */
 typedef struct rd_draft_ids {
     const int32_t *id;
-    int n, done;
+    int n, done, until;
 } rd_draft_ids;
 
 typedef struct rd_hole {
-    const int32_t *context; /* [context_n], a multiple of the block: up to and with the echo */
+    const int32_t
+        *context; /* [context_n], a multiple of the block: up to and with the echo; may be empty */
     int context_n;
     const int32_t *text; /* what belongs into the hole; may be empty */
     int text_n;

@@ -14,6 +14,10 @@ enum {
     REWRITE_LINES = 3
 };
 
+static const float OWN_RATE = 0.7f; /* of the masks in the pass for the model's own words */
+
+enum noise { NOISE_ANY, NOISE_NAME, NOISE_OWN, NOISE_FAULT, NOISES };
+
 struct rd_mixture {
     rd_mixture_options o;
     const rd_corpus *corpus;
@@ -24,6 +28,9 @@ struct rd_mixture {
     int docs_n[3];
     rd_ids doc, made, instead; /* scratch */
     rd_ids draft[DRAFTS];
+    rd_rows guessed; /* rows of a pass for the model's own words */
+    int32_t *best;   /* its first choices, [best_room] */
+    int best_room;
 };
 
 rd_status rd_mixture_open(const rd_corpus *corpus, rd_bpe *bpe, const rd_mixture_options *o,
@@ -75,6 +82,8 @@ void rd_mixture_close(rd_mixture *m)
     rd_ids_clear(&m->made);
     rd_ids_clear(&m->instead);
     for (int i = 0; i < DRAFTS; i++) rd_ids_clear(&m->draft[i]);
+    rd_rows_clear(&m->guessed);
+    free(m->best);
     free(m);
 }
 
@@ -118,6 +127,18 @@ static int draw_by(rd_random *random, const float *weight, int n)
 
     for (; i < n - 1 && at >= (double)weight[i]; i++) at -= (double)weight[i];
     return i;
+}
+
+/* First choices for the rows in `guessed`, into `best`; the labels where no model is there to be asked. */
+static rd_status guess(rd_mixture *m, const rd_draw *draw, rd_error *err)
+{
+    if (m->guessed.n > m->best_room) {
+        m->best_room = m->guessed.n;
+        m->best = rd_resize(m->best, (size_t)m->best_room, sizeof *m->best);
+    }
+    if (draw->guess) return draw->guess(draw->model, &m->guessed, m->best, err);
+    for (int i = 0; i < m->guessed.n; i++) m->best[i] = m->guessed.row[i].label;
+    return RD_OK;
 }
 
 /* A window of a document behind its language's tag. */
@@ -213,28 +234,109 @@ static int32_t other_name(const rd_mixture *m, const rd_corpus_doc *d, int32_t i
     return -1;
 }
 
-static void sample_edited(rd_mixture *m, const rd_draw *draw, rd_rows *rows)
+/* What stands in the window's tokens' places: other tokens in a share of them. */
+static void put_others(rd_mixture *m, const rd_corpus_doc *d, float wrong, bool names,
+                       rd_random *random)
 {
-    enum { ANY, NAME, KINDS };
-    const float weight[KINDS] = { m->o.noise_any, m->o.noise_name };
+    for (int i = 0; i < m->doc.n; i++) {
+        int32_t other = -1;
+
+        if (happens(random, wrong))
+            other = names ? other_name(m, d, m->doc.id[i], random) : any_token(m, random);
+        rd_ids_push(&m->instead, other);
+    }
+}
+
+/* The model's first choices where a pass with most of the window masked does not find its text; as many of them
+ * as make up the share. */
+static rd_status put_own(rd_mixture *m, const rd_draw *draw, const rd_noise *noise, float wrong,
+                         rd_error *err)
+{
+    rd_objective_options o = m->o.ask;
+    rd_objective_tokens t = m->cutter->tokens;
+    rd_noise masked = { .block = noise->block };
+    int found = 0, n = m->doc.n;
+
+    o.rate_least = o.rate_most = OWN_RATE;
+    t.options = &o;
+    m->guessed.n = 0;
+    rd_rows_blocks(&m->guessed, &t, &masked, m->doc.id, n, draw->random);
+    if (guess(m, draw, err)) return err->status;
+    for (int i = 0; i < n; i++) rd_ids_push(&m->instead, -1);
+    for (int i = 0; i < m->guessed.n; i++) {
+        const rd_train_row *row = &m->guessed.row[i];
+        int32_t best = m->best[i];
+
+        if (best < RD_BPE_RESERVED || best == m->doc.id[row->position]) continue;
+        m->instead.id[row->position] = best;
+        found++;
+    }
+    for (int i = 0; i < n && found > 0; i++)
+        if (!happens(draw->random, wrong * (float)n / (float)found)) m->instead.id[i] = -1;
+    return RD_OK;
+}
+
+static rd_status sample_replaced(rd_mixture *m, const rd_draw *draw, enum noise kind, rd_rows *rows,
+                                 rd_error *err)
+{
     rd_random *random = draw->random;
-    int kind = draw_by(random, weight, KINDS);
-    float wrong =
-        m->o.wrong_least + (m->o.wrong_most - m->o.wrong_least) * (float)rd_random_unit(random);
+    float least = m->o.wrong_least, most = m->o.wrong_most;
+    float wrong = least + (most - least) * (float)rd_random_unit(random);
     int n = draw->most / 2;
     rd_noise noise = { .block = draw_block(m, random) };
     rd_corpus_doc d = draw_window(m, n < WINDOW ? n : WINDOW, random);
 
     rd_ids_reset(&m->instead);
-    for (int i = 0; i < m->doc.n; i++) {
-        int32_t other = -1;
-
-        if (happens(random, wrong))
-            other = kind == NAME ? other_name(m, &d, m->doc.id[i], random) : any_token(m, random);
-        rd_ids_push(&m->instead, other);
-    }
+    if (kind != NOISE_OWN)
+        put_others(m, &d, wrong, kind == NOISE_NAME, random);
+    else if (put_own(m, draw, &noise, wrong, err))
+        return err->status;
     noise.instead = m->instead.id;
     rd_rows_blocks(rows, &m->cutter->tokens, &noise, m->doc.id, m->doc.n, random);
+    return RD_OK;
+}
+
+/* A window whose blocks have a fault each, but for some; what follows a block moves up to where it ends. */
+static void sample_faults(rd_mixture *m, const rd_draw *draw, rd_rows *rows)
+{
+    int n = draw->most / 2, block = rd_layout_default().block;
+    rd_corpus_doc d = draw_window(m, n < WINDOW ? n : WINDOW, draw->random);
+    rd_hole window = { .text = m->doc.id, .text_n = m->doc.n, .block = block };
+    rd_draft_ids drafts[WINDOW / 8];
+
+    rd_ids_reset(&m->made);
+    rd_ids_reset(&m->instead);
+    for (int done = 0; done + block < m->doc.n; done += block) {
+        int until = done + 2 * block < m->doc.n ? done + 2 * block : m->doc.n;
+        int skip = done == 0; /* the tag */
+        const int32_t *text = m->doc.id + done;
+        int from = m->made.n;
+
+        rd_ids_append(&m->made, text, skip);
+        if (happens(draw->random, m->o.rewrite_clean) ||
+            !rd_cut_faulty(m->cutter, &d, text + skip, block - skip, 1, draw->random, &m->made)) {
+            m->made.n = from;
+            rd_ids_append(&m->made, text, block);
+        }
+        rd_ids_append(&m->made, text + block, until - done - block);
+        rd_ids_push(&m->instead, from);
+        drafts[window.n_drafts++] =
+            (rd_draft_ids){ .n = m->made.n - from, .done = done, .until = until };
+    }
+    for (int i = 0; i < window.n_drafts; i++) drafts[i].id = m->made.id + m->instead.id[i];
+    window.drafts = drafts;
+    rd_rows_hole(rows, &m->cutter->tokens, &window, draw->random);
+}
+
+static rd_status sample_edited(rd_mixture *m, const rd_draw *draw, rd_rows *rows, rd_error *err)
+{
+    const float weight[NOISES] = { m->o.noise_any, m->o.noise_name, m->o.noise_own,
+                                   m->o.noise_fault };
+    enum noise kind = (enum noise)draw_by(draw->random, weight, NOISES);
+
+    if (kind != NOISE_FAULT) return sample_replaced(m, draw, kind, rows, err);
+    sample_faults(m, draw, rows);
+    return RD_OK;
 }
 
 /* ---- holes ---- */
@@ -368,21 +470,75 @@ static bool sample_hole(rd_mixture *m, const rd_draw *draw, rd_rows *rows)
 
 /* ---- rewrites ---- */
 
-/* What stands in a span that is rewritten: its own text, a similar line, or its text with a fault or two. */
-static bool draw_seed(rd_mixture *m, const rd_corpus_doc *d, rd_span s, const int32_t *text, int n,
-                      bool whole, rd_random *random, rd_ids *out)
+/* The text with the model's first choices in one to three places where a pass with most of it masked does not find
+ * it. */
+static rd_status own_words(rd_mixture *m, const rd_draw *draw, const rd_hole *hole, int done,
+                           rd_ids *out, rd_error *err)
 {
-    rd_ids_reset(out);
-    if (happens(random, m->o.rewrite_clean)) {
-        rd_ids_append(out, text, n);
-        return true;
+    int n = hole->text_n - done, found = 0, wanted = 1 + below(draw->random, 3);
+    rd_hole masked = *hole;
+    rd_draft_ids canvas = { .n = n, .done = done };
+
+    rd_ids_append(out, hole->text + done, n);
+    rd_ids_reset(&m->instead);
+    for (int i = 0; i < n; i++)
+        rd_ids_push(&m->instead,
+                    happens(draw->random, OWN_RATE) ? m->cutter->ids.mask : out->id[i]);
+    canvas.id = m->instead.id;
+    masked.drafts = &canvas;
+    masked.n_drafts = 1;
+    m->guessed.n = 0;
+    rd_rows_hole(&m->guessed, &m->cutter->tokens, &masked, draw->random);
+    if (guess(m, draw, err)) return err->status;
+    for (int pass = 0; pass < 2; pass++) {
+        float share = found > wanted ? (float)wanted / (float)found : 1.0f;
+
+        for (int i = 0; i < m->guessed.n; i++) {
+            const rd_train_row *row = &m->guessed.row[i];
+            int at = row->position - hole->context_n - done;
+            int32_t best = m->best[i];
+
+            if (row->own_end == row->own_start || at >= n || m->instead.id[at] == out->id[at] ||
+                best < RD_BPE_RESERVED || best == hole->text[done + at])
+                continue;
+            if (pass == 0)
+                found++;
+            else if (happens(draw->random, share))
+                out->id[at] = best;
+        }
     }
-    if (whole && happens(random, m->o.rewrite_line))
-        return rd_cut_similar(m->cutter, d, s, random, out) && out->n <= RD_HOLE_MOST;
-    return rd_cut_faulty(m->cutter, d, text, n, 1 + (rd_random_below(random, 5) == 0), random, out);
+    return RD_OK;
 }
 
-static bool sample_rewrite(rd_mixture *m, const rd_draw *draw, rd_rows *rows)
+/* What stands in a span that is rewritten: its own text, a similar line, the model's words, or a fault or two. Empty:
+ * there is none of the drawn kind. */
+static rd_status draw_seed(rd_mixture *m, const rd_draw *draw, const rd_corpus_doc *d, rd_span s,
+                           const rd_hole *hole, int done, rd_ids *out, rd_error *err)
+{
+    const float weight[] = { m->o.rewrite_line, m->o.rewrite_own,
+                             1.0f - m->o.rewrite_line - m->o.rewrite_own };
+    const int32_t *text = hole->text + done;
+    int n = hole->text_n - done, faults = 1 + (rd_random_below(draw->random, 5) == 0);
+
+    rd_ids_reset(out);
+    if (happens(draw->random, m->o.rewrite_clean)) {
+        rd_ids_append(out, text, n);
+        return RD_OK;
+    }
+    switch (draw_by(draw->random, weight, 3)) {
+    case 0:
+        if (hole->text_n <= hole->block) rd_cut_similar(m->cutter, d, s, draw->random, out);
+        break;
+    case 1: return own_words(m, draw, hole, done, out, err);
+    default:
+        if (!rd_cut_faulty(m->cutter, d, text, n, faults, draw->random, out)) rd_ids_reset(out);
+    }
+    return RD_OK;
+}
+
+/* *made: false where the drawn place gave nothing. */
+static rd_status sample_rewrite(rd_mixture *m, const rd_draw *draw, rd_rows *rows, bool *made,
+                                rd_error *err)
 {
     rd_random *random = draw->random;
     rd_corpus_doc d = draw_doc(m, random);
@@ -391,26 +547,29 @@ static bool sample_rewrite(rd_mixture *m, const rd_draw *draw, rd_rows *rows)
     rd_hole hole;
     rd_span s = rd_cut_line(m->cutter, &d, below(random, d.n));
 
+    *made = false;
     s = rd_cut_lines(m->cutter, &d, s, below(random, REWRITE_LINES), false);
     if (s.end - s.start < 2 || s.end - s.start > RD_HOLE_MOST ||
         !rd_cut_hole(m->cutter, &d, s, false, &layout, random, &hole))
-        return false;
-    int last = (hole.text_n - 1) / hole.block;
+        return RD_OK;
+    int last = (hole.text_n - 1) / hole.block, n = 0;
 
     /* A later block sees the ones before it as they were left: right. */
     for (int i = 0; i < m->o.rewrite_copies; i++) {
         int done = i % (last + 1) * hole.block;
-        rd_ids *seed = &m->draft[hole.n_drafts];
+        rd_ids *seed = &m->draft[n];
 
-        if (!draw_seed(m, &d, s, hole.text + done, hole.text_n - done, last == 0, random, seed))
-            continue;
-        seeds[hole.n_drafts++] = (rd_draft_ids){ .id = seed->id, .n = seed->n, .done = done };
+        if (draw_seed(m, draw, &d, s, &hole, done, seed, err)) return err->status;
+        if (seed->n == 0 || seed->n > RD_HOLE_MOST) continue;
+        seeds[n++] = (rd_draft_ids){ .id = seed->id, .n = seed->n, .done = done };
     }
     hole.drafts = seeds;
+    hole.n_drafts = n;
     hole.context_copies = m->o.context_copies;
-    if (hole.n_drafts == 0 || !fits(&hole, 1, draw)) return false;
+    if (n == 0 || !fits(&hole, 1, draw)) return RD_OK;
     rd_rows_hole(rows, &m->cutter->tokens, &hole, random);
-    return true;
+    *made = true;
+    return RD_OK;
 }
 
 /* ---- the mixture ---- */
@@ -425,28 +584,29 @@ static void ask_for_confidence(rd_rows *rows, int from, int32_t mask, float weig
     }
 }
 
-static void draw_sample(rd_mixture *m, const rd_draw *draw, rd_rows *rows)
+static rd_status draw_sample(rd_mixture *m, const rd_draw *draw, rd_rows *rows, rd_error *err)
 {
     const rd_mixture_options *o = &m->o;
     float next = draw->progress < (double)o->early ? o->next_early : o->next_late;
+    const float weight[] = { o->masked, o->edited, o->rewrites,
+                             1.0f - o->masked - o->edited - o->rewrites };
+    bool made = false;
 
     if (happens(draw->random, next)) {
         sample_next(m, draw, rows);
-        return;
+        return RD_OK;
     }
-    const float weight[] = { o->masked, o->edited, o->rewrites,
-                             1.0f - o->masked - o->edited - o->rewrites };
-
     switch (draw_by(draw->random, weight, 4)) {
-    case 0: sample_masked(m, draw, rows); return;
-    case 1: sample_edited(m, draw, rows); return;
+    case 0: sample_masked(m, draw, rows); return RD_OK;
+    case 1: return sample_edited(m, draw, rows, err);
     case 2:
-        while (!sample_rewrite(m, draw, rows)) {
-        }
-        return;
+        while (!made)
+            if (sample_rewrite(m, draw, rows, &made, err)) return err->status;
+        return RD_OK;
     default:
         while (!sample_hole(m, draw, rows)) {
         }
+        return RD_OK;
     }
 }
 
@@ -455,8 +615,7 @@ static rd_status sample(void *user, const rd_draw *draw, rd_rows *rows, rd_error
     rd_mixture *m = user;
     int from = rows->n;
 
-    (void)err;
-    draw_sample(m, draw, rows);
+    if (draw_sample(m, draw, rows, err)) return err->status;
     if (m->o.confidence > 0.0f)
         ask_for_confidence(rows, from, m->cutter->ids.mask, m->o.confidence);
     return RD_OK;

@@ -178,6 +178,18 @@ static float rate_now(const rd_trainer *t)
     return (float)lr;
 }
 
+/* The model's own words, for samples made of them. Run on the weights of the step, by the first thread's net. */
+static rd_status guess(void *model, const rd_rows *rows, int32_t *best, rd_error *err)
+{
+    rd_trainer *t = model;
+    rd_train_stats stats = { 0 };
+
+    if (rd_net_run(t->thread[0].net, t->in, rows->row, rows->n, 1.0f, NULL, &stats, err))
+        return err->status;
+    memcpy(best, rd_net_best(t->thread[0].net), (size_t)rows->n * sizeof *best);
+    return RD_OK;
+}
+
 static rd_status draw_packs(rd_trainer *t, rd_error *err)
 {
     double weight = 0.0;
@@ -188,7 +200,7 @@ static rd_status draw_packs(rd_trainer *t, rd_error *err)
         pack->n = 0;
         while (pack->n < t->o.rows_per_pack) {
             int before = pack->n;
-            rd_draw draw = { share_done(t), t->o.sample_rows, &t->random };
+            rd_draw draw = { share_done(t), t->o.sample_rows, &t->random, guess, t };
 
             if (t->sampler.sample(t->sampler.user, &draw, pack, err)) return err->status;
             if (pack->n - before > t->o.sample_rows) {

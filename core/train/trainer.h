@@ -13,11 +13,15 @@
 #include "core/train/objective.h"
 #include "core/train/optimizer.h"
 
-/* What a sample is drawn with. */
+/* What a sample is drawn with. Nothing but this may decide: then a run that goes on draws what it would have drawn. */
 typedef struct rd_draw {
-    double progress;   /* share of the run that is done */
-    int most;          /* rows */
-    rd_random *random; /* nothing else may decide */
+    double progress; /* share of the run that is done */
+    int most;        /* rows */
+    rd_random *random;
+    /* What the model says now: the first choice for each labelled row of a pack of at most `most` rows, -1 for the others.
+     * A pass more, so for few samples; NULL where there is no model. */
+    rd_status (*guess)(void *model, const rd_rows *rows, int32_t *best, rd_error *err);
+    void *model;
 } rd_draw;
 
 /* Where samples come from. `sample` appends the rows of one. */

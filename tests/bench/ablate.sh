@@ -24,6 +24,9 @@ no-edits||edited=0
 rewrites||rewrites=0.12
 edits-and-drafts-are-rewrites||edited=0,drafts=1,rewrites=0.2
 names||noise-name=1
+faults||noise-any=0,noise-fault=1
+own||noise-any=0,noise-own=1
+all-noise||noise-name=1,noise-own=1,noise-fault=1,rewrites=0.06,rewrite-own=0.2
 cap||confidence=0.5
 adamw|--adamw|
 adamw-slower|--adamw --lr 0.0015|

@@ -120,7 +120,7 @@ Test(agree, a_hole_has_the_same_probabilities_in_training_and_in_use)
     char dir[] = "/tmp/redraft-agree-XXXXXX";
     static float w[1 << 19];
     rd_random r = rd_random_seed(9);
-    rd_draft_ids draft = { wrong, 6, 0 };
+    rd_draft_ids draft = { .id = wrong, .n = 6 };
     rd_rows rows = { 0 };
     rd_params p;
     rd_error err;
