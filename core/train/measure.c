@@ -111,11 +111,13 @@ static void count_canvas(const rd_cutter *c, rd_rows *rows, int from, bool lengt
     }
 }
 
-static void count_rewrite(rd_rows *rows, int from)
+/* The spare mask behind a span, of which nothing is missing, would be too easy to count. */
+static void count_rewrite(const rd_cutter *c, rd_rows *rows, int from)
 {
     for (int i = from; i < rows->n; i++) {
         rd_train_row *row = &rows->row[i];
 
+        if (row->token == c->ids.mask && row->label == c->ids.del) row->label = -1;
         if (row->label < 0) continue;
         row->weight = 1.0f;
         row->task = row->label == row->token ? RD_HELD_KEPT : RD_HELD_MENDED;
@@ -168,7 +170,7 @@ static bool take_rewrite(rd_cutter *c, const rd_corpus_doc *d, rd_span line, rd_
         hole.drafts = &(rd_draft_ids){ .id = wrong.id, .n = wrong.n };
         hole.n_drafts = 1;
         rd_rows_hole(rows, &c->tokens, &hole, random);
-        count_rewrite(rows, from);
+        count_rewrite(c, rows, from);
     }
     rd_ids_clear(&wrong);
     return made;
