@@ -77,6 +77,11 @@ static const rd_option train_options[] = {
     END,
 };
 
+static const rd_option average_options[] = {
+    { "--out", "DIR", "the folder to write" },
+    END,
+};
+
 static const rd_option eval_options[] = {
     { "--cases", "N", "holes of each kind; 300 without it" },
     { "--seed", "N", "which holes; 1 without it" },
@@ -139,6 +144,9 @@ const rd_command rd_commands[] = {
       rd_tool_quantize },
     { "train", "DIR --out OUT", "train a model on your own source, or from nothing",
       "redraft train . --out out --minutes 60", train_options, false, rd_tool_train },
+    { "average", "A B [C...] --out DIR", "the mean of models that share their start",
+      "redraft average run-1/model run-2/model --out mean", average_options, false,
+      rd_tool_average },
     { "eval", "DIR | --set FILE", "measure the answers on holes of real files",
       "redraft eval core --cases 5 --quick", eval_options, true, rd_tool_eval },
     { "compare", "A B [DIR]", "two models on the same texts: agreement, loss, speed",

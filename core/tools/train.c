@@ -347,7 +347,7 @@ int rd_tool_train(const rd_args *a)
         !rd_args_number(a, "--average", 0.0, 1.0, &average) ||
         !rd_args_int(a, "--steps", 1, 100000000, &steps) ||
         !rd_args_int(a, "--rows", 64, 1 << 20, &o.rows_per_step) ||
-        !rd_args_int(a, "--vocab", 512, 65536, &p.vocab) ||
+        !rd_args_int(a, "--vocab", 320, 65536, &p.vocab) ||
         !rd_args_int(a, "--seed", 0, 2147483647, &seed) ||
         !rd_args_int(a, "--threads", 1, THREADS_MOST, &threads))
         return 2;

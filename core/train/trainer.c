@@ -405,9 +405,9 @@ __attribute__((format(printf, 3, 4))) static void add_term(form *f, const char *
 
 static void fill_form(form *f, const rd_trainer *t)
 {
-    const rd_model_config *c = &t->p->config;
     const rd_train_options *o = &t->o;
     size_t n = t->p->size;
+    char shape[RD_SHAPE_TEXT];
 
     *f = (form){ .c = { .random = t->random,
                         .steps = t->steps,
@@ -419,15 +419,8 @@ static void fill_form(form *f, const rd_trainer *t)
     f->array[f->c.arrays++] =
         (rd_kept_array){ "moment.1", rd_optimizer_moment(t->optimizer, 1), n };
     if (t->mean) f->array[f->c.arrays++] = (rd_kept_array){ "mean", t->mean, n };
-    add_term(
-        f, "shape",
-        "%zu weights: vocabulary %d, hidden %d, %d layers, heads %d/%d x %d, width %d, experts "
-        "%d x %d top %d + %d, dense %d, groups %d/%d, block %d, rotary %d %g, scale %g",
-        n, c->vocab_size, c->hidden_size, c->num_hidden_layers, c->num_attention_heads,
-        c->num_key_value_heads, c->head_dim, c->intermediate_size, c->num_experts,
-        c->moe_intermediate_size, c->num_experts_per_tok, c->num_shared_experts,
-        c->first_k_dense_replace, c->topk_group, c->n_group, c->block_size, c->rotary_dim,
-        c->rope_theta, c->routed_scaling_factor);
+    rd_params_shape(t->p, shape);
+    add_term(f, "shape", "%s", shape);
     add_term(f, "seed", "%llu", (unsigned long long)o->seed);
     add_term(f, "rows", "%d a step, %d a pack, %d a sample", o->rows_per_step, o->rows_per_pack,
              o->sample_rows);
