@@ -1,18 +1,18 @@
 /* test_faults.c - each fault changes what it says and nothing else. */
-#include "core/eval/faults.h"
+#include "core/train/faults.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
 
 static char text[] = "total = first + 10\nother_name(first, second)\n";
 
-static rd_case_file file = { .text = text, .bytes = sizeof text - 1 };
-
 static const char *fault(rd_fault kind, size_t start, size_t end, uint64_t seed, rd_buf *out)
 {
     rd_random random = rd_random_seed(seed);
 
-    return rd_fault_make(&file, start, end, kind, &random, out) ? out->data : NULL;
+    rd_fault_place place = { text, sizeof text - 1, start, end };
+
+    return rd_fault_make(&place, kind, &random, out) ? out->data : NULL;
 }
 
 Test(faults, are_one_change_of_their_sort)

@@ -1,5 +1,5 @@
 /* faults.c - a small lexer, and six ways to be wrong. */
-#include "core/eval/faults.h"
+#include "core/train/faults.h"
 
 #include "core/base/memory.h"
 
@@ -149,7 +149,7 @@ static bool is_name(const char *s, size_t n)
 }
 
 /* A word of the file, found from a drawn place on. */
-static bool other_name(const rd_case_file *f, const window *w, const token *t, rd_random *random,
+static bool other_name(const rd_fault_place *f, const window *w, const token *t, rd_random *random,
                        rd_buf *out)
 {
     const char *word = w->text + t->start;
@@ -165,7 +165,7 @@ static bool other_name(const rd_case_file *f, const window *w, const token *t, r
     return true;
 }
 
-static bool try_fault(const rd_case_file *f, const window *w, int i, rd_fault fault,
+static bool try_fault(const rd_fault_place *f, const window *w, int i, rd_fault fault,
                       rd_random *random, rd_buf *out)
 {
     const token *t = &w->token[i];
@@ -188,14 +188,13 @@ static bool try_fault(const rd_case_file *f, const window *w, int i, rd_fault fa
     return false;
 }
 
-bool rd_fault_make(const rd_case_file *f, size_t start, size_t end, rd_fault fault,
-                   rd_random *random, rd_buf *out)
+bool rd_fault_make(const rd_fault_place *f, rd_fault fault, rd_random *random, rd_buf *out)
 {
     window *w = rd_alloc0(sizeof *w);
     bool made = false;
 
-    w->text = f->text + start;
-    w->n = end - start;
+    w->text = f->text + f->start;
+    w->n = f->end - f->start;
     lex(w);
     for (int draw = 0; draw < DRAWS && w->tokens > 0 && !made; draw++) {
         int i = (int)rd_random_below(random, (uint32_t)w->tokens);
