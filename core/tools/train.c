@@ -333,8 +333,7 @@ int rd_tool_train(const rd_args *a)
                .decontam = rd_args_text(a, "--decontam"),
                .mix = rd_args_text(a, "--mix"),
                .size = size_of(shape ? shape : "e8"),
-               .resume = rd_args_flag(a, "--resume"),
-               .pack_only = rd_args_flag(a, "--pack-only") };
+               .resume = rd_args_flag(a, "--resume") };
 
     if (p.mix && !strcmp(p.mix, "list")) return list_mixture();
     if (!p.dir || !p.out) return rd_tool_usage(a, "name the folder to learn from and --out");
@@ -344,16 +343,17 @@ int rd_tool_train(const rd_args *a)
     p.repository = is_repository(p.dir);
     if (!from && p.repository && !shape) from = "builtin";
     if (from && strcmp(from, "none") != 0 && p.repository) go_on_gently(&o, &lr);
-    if (!rd_args_number(a, "--minutes", 0.01, 100000.0, &o.minutes) ||
+    if (!rd_args_number(a, "--minutes", 0.0, 100000.0, &o.minutes) ||
         !rd_args_number(a, "--lr", 1e-6, 1.0, &lr) ||
         !rd_args_number(a, "--average", 0.0, 1.0, &average) ||
         !rd_args_int(a, "--steps", 1, 100000000, &steps) ||
         !rd_args_int(a, "--rows", 64, 1 << 20, &o.rows_per_step) ||
         !rd_args_int(a, "--vocab", 320, 65536, &p.vocab) ||
         !rd_args_int(a, "--seed", 0, 2147483647, &seed) ||
-    if (rd_args_text(a, "--vocab") && from && strcmp(from, "none") != 0 && !p.pack_only)
+        !rd_args_int(a, "--threads", 1, THREADS_MOST, &threads))
         return 2;
-    if (rd_args_text(a, "--vocab") && from && strcmp(from, "none") != 0)
+    p.pack_only = o.minutes <= 0.0;
+    if (rd_args_text(a, "--vocab") && from && strcmp(from, "none") != 0 && !p.pack_only)
         return rd_tool_usage(a, "--from brings its own tokenizer; leave --vocab out");
     if (rd_args_text(a, "--vocab") && has_file(p.dir, "corpus.rdc"))
         return rd_tool_usage(a, "%s is packed already; leave --vocab out", p.dir);
