@@ -4,6 +4,7 @@
 #include "core/decode/decoder.h"
 #include "core/plugin.h"
 #include "core/train/objective.h"
+#include "tests/core/shape.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -24,33 +25,20 @@ enum {
 
 static rd_model_config shape(void)
 {
-    return (rd_model_config){ .vocab_size = VOCAB,
-                              .hidden_size = 64,
-                              .num_hidden_layers = 3,
-                              .num_attention_heads = 4,
-                              .num_key_value_heads = 2,
-                              .head_dim = 16,
-                              .intermediate_size = 96,
-                              .moe_intermediate_size = 32,
-                              .num_experts = 8,
-                              .num_experts_per_tok = 2,
-                              .num_shared_experts = 1,
-                              .first_k_dense_replace = 1,
-                              .n_group = 1,
-                              .topk_group = 1,
-                              .block_size = BLOCK,
-                              .rotary_dim = 8,
-                              .max_position_embeddings = 4096,
-                              .rope_theta = 10000.0,
-                              .rms_norm_eps = 1e-6,
-                              .routed_scaling_factor = 2.5,
-                              .tie_word_embeddings = true,
-                              .pad_token_id = 1,
-                              .mask_token_id = MASK,
-                              .delete_token_id = DEL,
-                              .split_token_id = SPLIT,
-                              .eos_token_id = { 0 },
-                              .eos_count = 1 };
+    rd_model_config c = small_shape(VOCAB, BLOCK);
+
+    c.hidden_size = 64;
+    c.num_hidden_layers = 3;
+    c.intermediate_size = 96;
+    c.moe_intermediate_size = 32;
+    c.num_experts = 8;
+    c.routed_scaling_factor = 2.5;
+    c.pad_token_id = 1;
+    c.mask_token_id = MASK;
+    c.delete_token_id = DEL;
+    c.split_token_id = SPLIT;
+    c.eos_count = 1;
+    return c;
 }
 
 /* Weights large enough that attention and routing matter. */

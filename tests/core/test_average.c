@@ -3,6 +3,7 @@
 #include "core/format/file.h"
 #include "core/train/average.h"
 #include "core/train/params.h"
+#include "tests/core/shape.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -14,33 +15,16 @@
 
 static rd_model_config shape(int hidden)
 {
-    return (rd_model_config){ .vocab_size = 64,
-                              .hidden_size = hidden,
-                              .num_hidden_layers = 2,
-                              .num_attention_heads = 2,
-                              .num_key_value_heads = 1,
-                              .head_dim = 16,
-                              .intermediate_size = 32,
-                              .moe_intermediate_size = 16,
-                              .num_experts = 4,
-                              .num_experts_per_tok = 2,
-                              .num_shared_experts = 1,
-                              .first_k_dense_replace = 1,
-                              .n_group = 1,
-                              .topk_group = 1,
-                              .block_size = 32,
-                              .rotary_dim = 8,
-                              .max_position_embeddings = 512,
-                              .rope_theta = 10000.0,
-                              .rms_norm_eps = 1e-6,
-                              .routed_scaling_factor = 2.5,
-                              .tie_word_embeddings = true,
-                              .pad_token_id = 1,
-                              .mask_token_id = 2,
-                              .delete_token_id = 3,
-                              .split_token_id = 4,
-                              .eos_count = 1,
-                              .infill_layout = true };
+    rd_model_config c = small_shape(64, 32);
+
+    c.hidden_size = hidden;
+    c.pad_token_id = 1;
+    c.mask_token_id = 2;
+    c.delete_token_id = 3;
+    c.split_token_id = 4;
+    c.eos_count = 1;
+    c.infill_layout = true;
+    return c;
 }
 
 static void put_text(const char *dir, const char *name, const char *text)

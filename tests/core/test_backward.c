@@ -6,40 +6,21 @@
  * right, for then its entropy counts no more. */
 #include "core/base/memory.h"
 #include "core/train/backward.h"
-#include "plugins/cpu/gemm_train.h"
+#include "tests/core/gemm.h"
+#include "tests/core/shape.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const rd_model_config tiny = {
-    .vocab_size = 40,
-    .hidden_size = 32,
-    .num_hidden_layers = 3,
-    .num_attention_heads = 4,
-    .num_key_value_heads = 2,
-    .head_dim = 16,
-    .intermediate_size = 48,
-    .moe_intermediate_size = 16,
-    .num_experts = 4,
-    .num_experts_per_tok = 2,
-    .num_shared_experts = 1,
-    .first_k_dense_replace = 1,
-    .n_group = 1,
-    .topk_group = 1,
-    .block_size = 4,
-    .rotary_dim = 8,
-    .max_position_embeddings = 4096,
-    .rope_theta = 10000,
-    .rms_norm_eps = 1e-6,
-    .routed_scaling_factor = 1.5,
-    .tie_word_embeddings = true,
-    .pad_token_id = -1,
-    .mask_token_id = -1,
-    .delete_token_id = -1,
-    .split_token_id = -1,
-};
+static rd_model_config tiny(void)
+{
+    rd_model_config c = small_shape(40, 4);
+
+    c.num_hidden_layers = 3;
+    return c;
+}
 
 enum { CLEAN = 37, ROWS = 2 * CLEAN, BLOCK = 4, SEEDS = 8, LAYERS = 3, EXPERTS = 4 };
 
@@ -55,14 +36,6 @@ typedef struct bench {
 } bench;
 
 /* The context of the product stands in for a device: the verb hands it back untouched. */
-static rd_status multiply(rd_device *d, bool ta, bool tb, int m, int n, int k, const float *a,
-                          int lda, const float *b, int ldb, float beta, float *c, int ldc,
-                          rd_error *err)
-{
-    return rd_gemm_train_run((rd_gemm_train *)(void *)d, ta, tb, m, n, k, a, lda, b, ldb, beta, c,
-                             ldc, err);
-}
-
 /* The doubled sequence of one document: clean rows, then noisy rows with labels at the masks. */
 static void fill_rows(rd_train_row *row, uint64_t seed)
 {
@@ -107,6 +80,13 @@ static void bench_open(bench *b, const rd_model_config *config, uint64_t seed)
             b->w[q->offset + (size_t)k] = (float)(base + 0.25 * rd_random_normal(&r));
     }
     fill_rows(b->row, seed + 5);
+}
+
+static void open_tiny(bench *b, uint64_t seed)
+{
+    rd_model_config config = tiny();
+
+    bench_open(b, &config, seed);
 }
 
 static void bench_close(bench *b)
@@ -248,12 +228,16 @@ static void check_every_gradient(const rd_model_config *config, bool sure)
 
 Test(backward, agrees_with_finite_differences_for_every_weight)
 {
-    check_every_gradient(&tiny, false);
+    rd_model_config config = tiny();
+
+    check_every_gradient(&config, false);
 }
 
 Test(backward, agrees_with_finite_differences_where_right_rows_are_to_be_sure)
 {
-    check_every_gradient(&tiny, true);
+    rd_model_config config = tiny();
+
+    check_every_gradient(&config, true);
 }
 
 Test(backward, the_entropy_of_right_rows_alone_is_counted)
@@ -265,7 +249,7 @@ Test(backward, the_entropy_of_right_rows_alone_is_counted)
     int right = 0;
     rd_error err;
 
-    bench_open(&b, &tiny, 3);
+    open_tiny(&b, 3);
     ask_for_confidence(&b);
     cr_assert(!rd_net_run(b.net, b.w, b.row, ROWS, 1.0f, NULL, &stats, &err));
     for (int i = 0; i < ROWS; i++) b.right[i] = is_right(&b, i), right += b.right[i];
@@ -290,7 +274,7 @@ Test(backward, the_entropy_of_right_rows_alone_is_counted)
 
 Test(backward, agrees_with_finite_differences_untied_in_groups_and_without_shared_expert)
 {
-    rd_model_config config = tiny;
+    rd_model_config config = tiny();
 
     config.tie_word_embeddings = false;
     config.n_group = 2;
@@ -301,7 +285,7 @@ Test(backward, agrees_with_finite_differences_untied_in_groups_and_without_share
 
 Test(backward, agrees_with_finite_differences_for_one_expert_a_token)
 {
-    rd_model_config config = tiny;
+    rd_model_config config = tiny();
 
     config.num_experts_per_tok = 1;
     check_every_gradient(&config, false);
@@ -311,7 +295,7 @@ Test(backward, a_row_sees_its_sight_and_nothing_else)
 {
     bench b = { 0 };
 
-    bench_open(&b, &tiny, 12);
+    open_tiny(&b, 12);
     loss_of(&b, NULL);
     float *before = rd_alloc_array(ROWS, sizeof *before);
     memcpy(before, rd_net_surprise(b.net), ROWS * sizeof *before);
@@ -338,7 +322,7 @@ Test(backward, a_pack_may_not_point_outside_itself)
     rd_train_stats stats = { 0 };
     rd_error err = { 0 };
 
-    bench_open(&b, &tiny, 12);
+    open_tiny(&b, 12);
     b.row[3].clean_end = ROWS + 1;
     cr_expect_eq(rd_net_run(b.net, b.w, b.row, ROWS, 1.0f, NULL, &stats, &err), RD_INVALID);
     fill_rows(b.row, 5);

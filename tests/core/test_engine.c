@@ -5,6 +5,7 @@
 #include "core/format/file.h"
 #include "core/tools/run.h"
 #include "core/train/params.h"
+#include "tests/core/shape.h"
 
 #include <criterion/criterion.h>
 #include <glob.h>
@@ -53,34 +54,17 @@ static void put_tokenizer(checkpoint *c, const char *template_text)
 /* Random weights; with an `answer`, a model that says nothing else. */
 static void put_model(const checkpoint *c, bool edits, int32_t answer)
 {
-    rd_model_config shape = {
-        .vocab_size = VOCAB,
-        .hidden_size = 32,
-        .num_hidden_layers = 2,
-        .num_attention_heads = 2,
-        .num_key_value_heads = 1,
-        .head_dim = 16,
-        .intermediate_size = 32,
-        .moe_intermediate_size = 16,
-        .num_experts = 4,
-        .num_experts_per_tok = 2,
-        .num_shared_experts = 1,
-        .first_k_dense_replace = 1,
-        .n_group = 1,
-        .topk_group = 1,
-        .block_size = BLOCK,
-        .rotary_dim = 8,
-        .max_position_embeddings = 8192,
-        .rope_theta = 10000,
-        .rms_norm_eps = 1e-6,
-        .routed_scaling_factor = 1.5,
-        .pad_token_id = -1,
-        .mask_token_id = -1,
-        .delete_token_id = edits ? rd_tokenizer_id(c->t, "[CLS]") : -1,
-        .split_token_id = edits ? rd_tokenizer_id(c->t, "[gMASK]") : -1,
-    };
+    rd_model_config shape = small_shape(VOCAB, BLOCK);
     rd_params p;
     rd_error err;
+
+    shape.num_attention_heads = 2;
+    shape.num_key_value_heads = 1;
+    shape.intermediate_size = 32;
+    shape.max_position_embeddings = 8192;
+    shape.tie_word_embeddings = false;
+    shape.delete_token_id = edits ? rd_tokenizer_id(c->t, "[CLS]") : -1;
+    shape.split_token_id = edits ? rd_tokenizer_id(c->t, "[gMASK]") : -1;
 
     cr_assert(!rd_params_init(&p, &shape, &err), "%s", err.text);
     float *w = rd_alloc_array(p.size, sizeof *w);

@@ -1,48 +1,13 @@
 /* test_optimizer.c - steps against their formulas on small models. */
 #include "core/base/memory.h"
 #include "core/train/optimizer.h"
-#include "plugins/cpu/gemm_train.h"
+#include "tests/core/gemm.h"
+#include "tests/core/shape.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const rd_model_config tiny = {
-    .vocab_size = 40,
-    .hidden_size = 32,
-    .num_hidden_layers = 2,
-    .num_attention_heads = 4,
-    .num_key_value_heads = 2,
-    .head_dim = 16,
-    .intermediate_size = 48,
-    .moe_intermediate_size = 16,
-    .num_experts = 4,
-    .num_experts_per_tok = 2,
-    .num_shared_experts = 1,
-    .first_k_dense_replace = 1,
-    .n_group = 1,
-    .topk_group = 1,
-    .block_size = 4,
-    .rotary_dim = 8,
-    .max_position_embeddings = 4096,
-    .rope_theta = 10000,
-    .rms_norm_eps = 1e-6,
-    .routed_scaling_factor = 1.5,
-    .tie_word_embeddings = true,
-    .pad_token_id = -1,
-    .mask_token_id = -1,
-    .delete_token_id = -1,
-    .split_token_id = -1,
-};
-
-static rd_status multiply(rd_device *d, bool ta, bool tb, int m, int n, int k, const float *a,
-                          int lda, const float *b, int ldb, float beta, float *c, int ldc,
-                          rd_error *err)
-{
-    return rd_gemm_train_run((rd_gemm_train *)(void *)d, ta, tb, m, n, k, a, lda, b, ldb, beta, c,
-                             ldc, err);
-}
 
 typedef struct bench {
     rd_params p;
@@ -55,12 +20,13 @@ typedef struct bench {
 
 static void bench_open(bench *b, bool muon)
 {
+    rd_model_config config = small_shape(40, 4);
     rd_optimizer_options options = rd_optimizer_defaults();
     rd_random r = rd_random_seed(8);
     rd_error err = { 0 };
 
     options.muon = muon;
-    cr_assert(!rd_params_init(&b->p, &tiny, &err), "%s", err.text);
+    cr_assert(!rd_params_init(&b->p, &config, &err), "%s", err.text);
     cr_assert(!rd_gemm_train_open(RD_EXACT, &b->gemm, &err));
     b->product = (rd_product){ (rd_device *)(void *)b->gemm, multiply };
     b->pool = rd_pool_new(1);

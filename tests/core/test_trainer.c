@@ -4,7 +4,8 @@
 #include "core/format/quant.h"
 #include "core/format/safetensors.h"
 #include "core/train/trainer.h"
-#include "plugins/cpu/gemm_train.h"
+#include "tests/core/gemm.h"
+#include "tests/core/shape.h"
 
 #include <criterion/criterion.h>
 #include <ctype.h>
@@ -237,41 +238,14 @@ static rd_status sample_own_words(void *user, const rd_draw *draw, rd_rows *rows
 
 static rd_model_config shape(const text *t, bool small)
 {
-    return (rd_model_config){
-        .vocab_size = t->tokens.vocab,
-        .hidden_size = small ? 32 : 96,
-        .num_hidden_layers = 2,
-        .num_attention_heads = small ? 2 : 4,
-        .num_key_value_heads = 2,
-        .head_dim = 16,
-        .intermediate_size = small ? 32 : 256,
-        .moe_intermediate_size = small ? 16 : 192,
-        .num_experts = 4,
-        .num_experts_per_tok = 2,
-        .num_shared_experts = 1,
-        .first_k_dense_replace = 1,
-        .n_group = 1,
-        .topk_group = 1,
-        .block_size = BLOCK,
-        .rotary_dim = 16,
-        .max_position_embeddings = 4096,
-        .rope_theta = 10000,
-        .rms_norm_eps = 1e-6,
-        .routed_scaling_factor = 1.5,
-        .tie_word_embeddings = true,
-        .pad_token_id = -1,
-        .mask_token_id = -1,
-        .delete_token_id = -1,
-        .split_token_id = -1,
-    };
-}
+    rd_model_config c = small_shape(t->tokens.vocab, BLOCK);
 
-static rd_status multiply(rd_device *d, bool ta, bool tb, int m, int n, int k, const float *a,
-                          int lda, const float *b, int ldb, float beta, float *c, int ldc,
-                          rd_error *err)
-{
-    return rd_gemm_train_run((rd_gemm_train *)(void *)d, ta, tb, m, n, k, a, lda, b, ldb, beta, c,
-                             ldc, err);
+    c.hidden_size = small ? 32 : 96;
+    c.num_attention_heads = small ? 2 : 4;
+    c.intermediate_size = small ? 32 : 256;
+    c.moe_intermediate_size = small ? 16 : 192;
+    c.rotary_dim = 16;
+    return c;
 }
 
 typedef struct setting {
