@@ -243,22 +243,30 @@ static double precision_at(const sure *list, int n, double share)
     return taken > 0.0 ? right / taken : NAN;
 }
 
+/* A case belongs to the bin that the middle of its weight falls into; the list has the surest first. */
 static void calibrate(const sure *list, int n, rd_measure *out)
 {
+    double mass[RD_BINS] = { 0 }, all = 0.0, below = 0.0;
+
+    for (int i = 0; i < n; i++) all += list[i].weight;
     out->bins = n < RD_BINS ? n : RD_BINS;
+    for (int i = n - 1; i >= 0; i--) {
+        const sure *one = &list[i];
+        int b = (int)((below + 0.5 * one->weight) / all * out->bins);
+        rd_bin *bin = &out->bin[b < out->bins ? b : out->bins - 1];
+
+        below += one->weight;
+        mass[bin - out->bin] += one->weight;
+        bin->confidence += one->weight * one->confidence;
+        bin->em += one->exact ? one->weight : 0.0;
+        bin->cases++;
+    }
     out->calibration = 0.0;
     for (int b = 0; b < out->bins; b++) {
-        int from = (int)((int64_t)n * b / out->bins), to = (int)((int64_t)n * (b + 1) / out->bins);
-        rd_bin *bin = &out->bin[b];
-
-        for (int i = from; i < to; i++) {
-            const sure *one = &list[n - 1 - i]; /* the list has the surest first */
-
-            bin->confidence += one->confidence / (to - from);
-            bin->em += (one->exact ? 1.0 : 0.0) / (to - from);
-        }
-        bin->cases = to - from;
-        out->calibration += fabs(bin->confidence - bin->em) * bin->cases / n;
+        if (mass[b] <= 0.0) continue;
+        out->bin[b].confidence /= mass[b];
+        out->bin[b].em /= mass[b];
+        out->calibration += fabs(out->bin[b].confidence - out->bin[b].em) * mass[b] / all;
     }
 }
 

@@ -516,6 +516,18 @@ static const char *torch_name(rd_dtype t)
     }
 }
 
+static json_t *confidence_json(const rd_confidence *c)
+{
+    rd_confidence copy = *c;
+    float *at[RD_CONFIDENCE_NUMBERS];
+    json_t *list = json_array();
+
+    each_number(&copy, at);
+    for (int i = 0; i < RD_CONFIDENCE_NUMBERS; i++)
+        json_array_append_new(list, json_real(round(1e4 * (double)*at[i]) / 1e4));
+    return list;
+}
+
 static json_t *config_json(const rd_model_config *c, rd_dtype weights)
 {
     json_t *top = json_pack("{s:[s], s:s, s:s, s:b}", "architectures", "LLaDA2MoeModelLM",
@@ -539,17 +551,23 @@ static json_t *config_json(const rd_model_config *c, rd_dtype weights)
         json_object_set_new(top, "eos_token_id", eos);
     }
     if (c->infill_layout) json_object_set_new(top, "redraft_layout", json_string("infill-1"));
-    if (c->calibrated) {
-        rd_confidence confidence = c->confidence;
-        float *at[RD_CONFIDENCE_NUMBERS];
-        json_t *list = json_array();
-
-        each_number(&confidence, at);
-        for (int i = 0; i < RD_CONFIDENCE_NUMBERS; i++)
-            json_array_append_new(list, json_real(round(1e4 * (double)*at[i]) / 1e4));
-        json_object_set_new(top, "redraft_confidence", list);
-    }
+    if (c->calibrated)
+        json_object_set_new(top, "redraft_confidence", confidence_json(&c->confidence));
     return top;
+}
+
+static rd_status write_json(const char *path, const json_t *top, rd_error *err)
+{
+    char *text = json_dumps(top, JSON_INDENT(2));
+    rd_buf out = { 0 };
+
+    rd_buf_text(&out, text);
+    rd_buf_text(&out, "\n");
+    rd_status s = rd_file_write(path, out.data, out.len, err);
+
+    rd_buf_clear(&out);
+    free(text);
+    return s;
 }
 
 rd_status rd_config_write(const char *dir, const rd_model_config *c, rd_dtype weights,
@@ -560,16 +578,27 @@ rd_status rd_config_write(const char *dir, const rd_model_config *c, rd_dtype we
 
     if (!s) {
         json_t *top = config_json(c, weights);
-        char *text = json_dumps(top, JSON_INDENT(2));
-        rd_buf out = { 0 };
 
-        rd_buf_text(&out, text);
-        rd_buf_text(&out, "\n");
-        s = rd_file_write(path, out.data, out.len, err);
-        rd_buf_clear(&out);
-        free(text);
+        s = write_json(path, top, err);
         json_decref(top);
     }
+    free(path);
+    return s;
+}
+
+rd_status rd_config_set_confidence(const char *dir, const rd_confidence *confidence, rd_error *err)
+{
+    char *path = rd_path_join(dir, "config.json");
+    rd_model_config checked;
+    json_t *top = NULL;
+    rd_status s = rd_config_read(dir, &checked, err);
+
+    if (!s) s = rd_json_read(path, CONFIG_BYTES, CONFIG_VALUES, &top, err);
+    if (!s) {
+        json_object_set_new(top, "redraft_confidence", confidence_json(confidence));
+        s = write_json(path, top, err);
+    }
+    json_decref(top);
     free(path);
     return s;
 }

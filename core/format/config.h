@@ -59,5 +59,7 @@ rd_status rd_config_check(const rd_model_config *c, const char *name, rd_error *
 /* Write DIR/config.json in the checkpoints' own keys, `weights` as torch_dtype. By rename. */
 rd_status rd_config_write(const char *dir, const rd_model_config *c, rd_dtype weights,
                           rd_error *err);
+/* Change "redraft_confidence" in DIR/config.json and nothing else. By rename. */
+rd_status rd_config_set_confidence(const char *dir, const rd_confidence *confidence, rd_error *err);
 
 #endif

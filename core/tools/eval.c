@@ -4,7 +4,7 @@
  * windows with seeded faults are rewritten. What was found is printed as a table or as JSON, and drawn
  * on a page where one is asked for.
  */
-#include "core/tools/calls.h"
+#include "core/tools/eval.h"
 
 #include "core/base/memory.h"
 #include "core/eval/bits.h"
@@ -14,6 +14,7 @@
 #include "core/format/file.h"
 #include "core/format/tokenizer.h"
 #include "core/plugin.h"
+#include "core/tools/calls.h"
 #include "core/tools/run.h"
 
 #include <math.h>
@@ -38,7 +39,7 @@ typedef struct job {
 
 /* ---- answers ---- */
 
-static rd_request request_of(const rd_cases *c, int i)
+rd_request rd_case_request(const rd_cases *c, int i)
 {
     const rd_case *one = &c->at[i];
     const rd_case_file *f = &c->file[one->file];
@@ -67,7 +68,7 @@ static rd_status tokens_of(job *j, int i, int *out, rd_error *err)
 
 static rd_status ask(job *j, rd_row_kind kind, float quality, int i, rd_result *out, rd_error *err)
 {
-    rd_request rq = request_of(&j->report.cases, i);
+    rd_request rq = rd_case_request(&j->report.cases, i);
     rd_run_options o = { .quality = quality };
 
     if (kind == RD_ROW_LENGTH && tokens_of(j, i, &rq.hole_tokens, err)) return err->status;
@@ -85,7 +86,7 @@ static void judge(job *j, rd_row *r, int i)
     r->outcome[i].whole = rd_checker_whole(j->checker, i, text, r->text[i].len);
 }
 
-static void say_progress(const char *what, int done, int all)
+void rd_say_progress(const char *what, int done, int all)
 {
     bool terminal = isatty(STDERR_FILENO);
 
@@ -110,7 +111,7 @@ static rd_status answer_all(job *j, rd_row_kind kind, const char *name, float qu
         r->outcome[i].confidence = (double)one.confidence;
         r->outcome[i].forwards = one.forwards;
         r->outcome[i].ms = one.ms;
-        say_progress(what, i + 1, j->report.cases.n);
+        rd_say_progress(what, i + 1, j->report.cases.n);
     }
     return RD_OK;
 }
@@ -205,7 +206,7 @@ static rd_status measure_bits(job *j, rd_error *err)
 static rd_status rewrite(job *j, const rd_cases *windows, int i, const char *draft, size_t n,
                          rd_result *out, rd_error *err)
 {
-    rd_request rq = request_of(windows, i);
+    rd_request rq = rd_case_request(windows, i);
     rd_run_options o = { .quality = j->report.quality[j->report.main] };
 
     rq.task = RD_REWRITE;
@@ -285,7 +286,7 @@ static rd_status try_faults(job *j, rd_error *err)
         f->forwards /= f->wrong.n + f->clean.n;
         f->ms /= f->wrong.n + f->clean.n;
     }
-    say_progress("windows rewritten", f->wrong.n + f->clean.n, f->wrong.n + f->clean.n);
+    rd_say_progress("windows rewritten", f->wrong.n + f->clean.n, f->wrong.n + f->clean.n);
     return err->status;
 }
 
@@ -377,6 +378,11 @@ static int run(job *j)
     if (set) return rd_cases_write(&j->report.cases, set, &err) ? rd_tool_fail(j->a, &err) : 0;
     status = rd_engine_of(j->a, &j->engine);
     if (status) return status;
+    if (rd_args_flag(j->a, "--calibrate"))
+        return rd_calibrate(j->a, j->engine, &j->report.cases, j->report.quality[j->report.main],
+                            &err)
+                   ? rd_tool_fail(j->a, &err)
+                   : 0;
     if (find_model(j, &err) || measure(j, &err) || print(j, &err)) return rd_tool_fail(j->a, &err);
     return 0;
 }
@@ -397,6 +403,8 @@ int rd_tool_eval(const rd_args *a)
     if (!dial) dial = rd_args_flag(a, "--page") ? "0,0.25,0.5,0.75,1" : "0.5";
     if (rd_args_count(a) != (rd_args_flag(a, "--set") ? 0 : 1))
         return rd_tool_usage(a, "name one folder of source files, or --set FILE");
+    if (rd_args_text(a, "--write") && !rd_args_flag(a, "--calibrate"))
+        return rd_tool_usage(a, "--write goes with --calibrate");
     if (!j.kinds) return rd_tool_usage(a, "--kinds is of line, end, middle, multi");
     if (!rd_args_int(a, "--cases", 1, 100000, &j.n) ||
         !rd_args_int(a, "--seed", 0, 2147483647, &j.report.seed) || !qualities_of(&j, dial))
