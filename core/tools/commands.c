@@ -64,6 +64,7 @@ static const rd_option train_options[] = {
     { "--shape", "NAME", "tiny, e8, e21 or e46, from nothing" },
     { "--resume", NULL, "go on from the checkpoint" },
     { "--decontam", "FILE", "digests of lines that must not be trained on" },
+    { "--pack-only", NULL, "make corpus.rdc and tokenizer.json, and stop" },
     { "--lr", "X", "learning rate; 0.002 without it" },
     { "--rows", "N", "positions a step; 8192 without it" },
     { "--adamw", NULL, "AdamW for all weights, not Muon" },

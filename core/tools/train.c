@@ -109,7 +109,7 @@ typedef struct plan { /* what the call asks for */
     const char *dir, *out, *decontam;
     const char *from; /* a model's folder, or NULL */
     const size *size; /* where there is no model */
-    bool repository, resume;
+    bool repository, resume, pack_only;
 } plan;
 
 typedef struct job {
@@ -152,7 +152,7 @@ static rd_status make_corpus(const plan *p, rd_error *err)
                             .held_dir = !p->repository && rd_is_folder(held) ? held : NULL,
                             .out = p->out,
                             .decontam = p->decontam,
-                            .vocab = VOCAB,
+                            .vocab = p->from ? 0 : VOCAB,
                             .tokenizer = p->from,
                             .report = say_line };
     rd_status s = rd_corpus_make(&o, err);
@@ -194,8 +194,8 @@ static rd_status open_corpus(job *j, const plan *p, rd_error *err)
     free(path);
     if (s) return s;
     j->bpe = rd_bpe_new();
-    if (rd_bpe_read(j->bpe, from, err) || (p->from && check_tokenizer(j->bpe, p, from, err)))
-        return err->status;
+    if (rd_bpe_read(j->bpe, from, err)) return err->status;
+    if (p->from && !p->pack_only && check_tokenizer(j->bpe, p, from, err)) return err->status;
     snprintf(j->data, sizeof j->data, "%d documents, digest %016llx", rd_corpus_count(j->corpus),
              (unsigned long long)rd_corpus_digest(j->corpus));
     return rd_mixture_open(j->corpus, j->bpe, &j->mixture, err);
@@ -306,7 +306,8 @@ int rd_tool_train(const rd_args *a)
                .out = rd_args_text(a, "--out"),
                .decontam = rd_args_text(a, "--decontam"),
                .size = size_of(shape ? shape : "e8"),
-               .resume = rd_args_flag(a, "--resume") };
+               .resume = rd_args_flag(a, "--resume"),
+               .pack_only = rd_args_flag(a, "--pack-only") };
 
     if (!p.dir || !p.out) return rd_tool_usage(a, "name the folder to learn from and --out");
     if (!p.size) return rd_tool_usage(a, "--shape is tiny, e8, e21 or e46, not %s", shape);
@@ -350,10 +351,12 @@ int rd_tool_train(const rd_args *a)
     if (is_builtin && rd_engine_builtin(builtin, sizeof builtin, &err))
         return rd_tool_fail(a, &err);
     p.from = is_builtin ? builtin : from && strcmp(from, "none") != 0 ? from : NULL;
-    say_plan(&p, &o, is_builtin);
+    if (!p.pack_only) say_plan(&p, &o, is_builtin);
     if (rd_backend_find(rd_args_text(a, "--backend"), &j.backend, &err) ||
-        open_corpus(&j, &p, &err) || train(&j, &p, &o, &err))
+        open_corpus(&j, &p, &err) || (!p.pack_only && train(&j, &p, &o, &err)))
         rd_tool_fail(a, &err);
+    else if (p.pack_only)
+        fprintf(stderr, "packed: %s\n", j.data);
     close_job(&j);
     return err.status ? 1 : 0;
 }

@@ -230,7 +230,7 @@ static uint16_t *add_symbols(rd_bpe *b, piece *p, size_t n)
     return b->symbols + p->ids;
 }
 
-void rd_bpe_count(rd_bpe *b, const char *text, size_t n)
+void rd_bpe_count(rd_bpe *b, const char *text, size_t n, int times)
 {
     for (size_t at = 0; at < n;) {
         size_t len = rd_bpe_piece(text + at, n - at);
@@ -239,7 +239,7 @@ void rd_bpe_count(rd_bpe *b, const char *text, size_t n)
             cut = len < PIECE_MOST ? len : PIECE_MOST;
             uint32_t found = find_piece(b, text + at, cut); /* may move the pieces */
 
-            b->pieces[found].count++;
+            b->pieces[found].count += times;
         }
     }
 }
@@ -394,6 +394,34 @@ static void merge_in(rd_bpe *b, uint32_t at, int32_t left, int32_t right, int32_
     p->ids_n = (uint16_t)m;
 }
 
+/* Merge one piece: the earliest merge first, from the left. */
+static int merge_piece(rd_bpe *b, const char *s, size_t n, uint16_t *ids)
+{
+    int m = (int)n;
+
+    for (int i = 0; i < m; i++) ids[i] = (uint16_t)(FIRST_BYTE + (unsigned char)s[i]);
+    for (;;) {
+        int32_t best = INT_MAX;
+
+        for (int i = 0; i + 1 < m; i++) {
+            int64_t p = find_pair(b, ids[i], ids[i + 1], false);
+
+            if (p >= 0 && b->pairs[p].made >= 0 && b->pairs[p].made < best) best = b->pairs[p].made;
+        }
+        if (best == INT_MAX) return m;
+        int left = b->merges[best - FIRST_MERGE][0], right = b->merges[best - FIRST_MERGE][1];
+        int out = 0;
+
+        for (int i = 0; i < m; out++) {
+            bool here = i + 1 < m && ids[i] == left && ids[i + 1] == right;
+
+            ids[out] = here ? (uint16_t)best : ids[i];
+            i += here ? 2 : 1;
+        }
+        m = out;
+    }
+}
+
 int rd_bpe_train(rd_bpe *b, int vocab)
 {
     rd_ids touched = { 0 };
@@ -401,11 +429,12 @@ int rd_bpe_train(rd_bpe *b, int vocab)
     if (vocab > UINT16_MAX) vocab = UINT16_MAX;
     for (uint32_t i = 0; i < b->n; i++) {
         piece *p = &b->pieces[i];
-        uint16_t *s = add_symbols(b, p, p->n);
+        uint16_t ids[PIECE_MOST], *s;
+        int n = merge_piece(b, b->text.data + p->text, p->n, ids);
 
-        for (int j = 0; j < p->n; j++)
-            s[j] = (uint16_t)(FIRST_BYTE + (unsigned char)b->text.data[p->text + (uint32_t)j]);
-        for (int j = 0; j + 1 < p->n; j++) count_pair(b, i, s[j], s[j + 1], p->count);
+        s = add_symbols(b, p, (size_t)n);
+        memcpy(s, ids, (size_t)n * sizeof *ids);
+        for (int j = 0; j + 1 < n; j++) count_pair(b, i, s[j], s[j + 1], p->count);
     }
     for (uint32_t i = 0; i < b->pairs_n; i++) push(b, i);
     while (FIRST_MERGE + b->merges_n < vocab && b->heap_n > 0) {
@@ -482,39 +511,17 @@ const char *rd_bpe_bytes(const rd_bpe *b, int32_t id, size_t *n)
     return b->spelled.data + at;
 }
 
-/* Merge one piece: the earliest merge first, from the left. */
-static int merge_piece(rd_bpe *b, const char *s, size_t n, uint16_t *ids)
-{
-    int m = (int)n;
-
-    for (int i = 0; i < m; i++) ids[i] = (uint16_t)(FIRST_BYTE + (unsigned char)s[i]);
-    for (;;) {
-        int32_t best = INT_MAX;
-
-        for (int i = 0; i + 1 < m; i++) {
-            int64_t p = find_pair(b, ids[i], ids[i + 1], false);
-
-            if (p >= 0 && b->pairs[p].made >= 0 && b->pairs[p].made < best) best = b->pairs[p].made;
-        }
-        if (best == INT_MAX) return m;
-        int left = b->merges[best - FIRST_MERGE][0], right = b->merges[best - FIRST_MERGE][1];
-        int out = 0;
-
-        for (int i = 0; i < m; out++) {
-            bool here = i + 1 < m && ids[i] == left && ids[i + 1] == right;
-
-            ids[out] = here ? (uint16_t)best : ids[i];
-            i += here ? 2 : 1;
-        }
-        m = out;
-    }
-}
-
-/* The pieces that were counted give way to a cache of encodings. */
+/* What was counted gives way to a cache of encodings and the pairs that are merges. */
 static void begin_encoding(rd_bpe *b)
 {
     if (b->encoding) return;
     forget_pieces(b);
+    forget_pairs(b);
+    for (int i = 0; i < b->merges_n; i++) {
+        int64_t found = find_pair(b, b->merges[i][0], b->merges[i][1], true);
+
+        b->pairs[found].made = FIRST_MERGE + i;
+    }
     b->encoding = true;
 }
 

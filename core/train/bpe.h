@@ -24,9 +24,10 @@ typedef struct rd_bpe rd_bpe;
 rd_bpe *rd_bpe_new(void);
 void rd_bpe_free(rd_bpe *b);
 
-/* Count the pieces of one text. */
-void rd_bpe_count(rd_bpe *b, const char *text, size_t n);
-/* Merge until the vocabulary has `vocab` ids, or no pair occurs twice. Returns the size reached. */
+/* Count the pieces of one text, `times` over. */
+void rd_bpe_count(rd_bpe *b, const char *text, size_t n, int times);
+/* Merge until the vocabulary has `vocab` ids, or no pair occurs twice. Merges that were set or read before
+ * the counting come first and keep their ids. Returns the size reached. */
 int rd_bpe_train(rd_bpe *b, int vocab);
 /* Append the ids of a text; reserved ids are never made. */
 void rd_bpe_encode(rd_bpe *b, const char *text, size_t n, rd_ids *out);

@@ -36,17 +36,19 @@ const char *rd_corpus_package(const rd_corpus *c, int package);
 
 typedef struct rd_corpus_options {
     const char *train_dir; /* one folder a package below it */
-    bool one_package;      /* train_dir is itself a package: a repository */
-    const char *held_dir;  /* likewise, never trained on */
-    const char *out;       /* corpus.rdc, tokenizer.json go here */
-    const char *decontam;  /* list of BLAKE2b-64 of lines, or NULL */
-    int vocab;
-    const char *tokenizer; /* folder whose merges are used; NULL: they are learnt from the text */
+    bool
+        one_package; /* train_dir is one's own repository: its licence and line ends are not looked at */
+    const char *held_dir;             /* likewise, never trained on */
+    const char *out;                  /* corpus.rdc, tokenizer.json go here */
+    const char *decontam;             /* list of BLAKE2b-64 of lines, or NULL */
+    const char *tokenizer;            /* folder whose merges come first; NULL: there are none */
+    int vocab;                        /* merges are learnt from the text up to this many ids */
     void (*report)(const char *line); /* what was kept and dropped; may be NULL */
 } rd_corpus_options;
 
-/* Python and C (.py, .c, .h). What cannot be read, is not UTF-8, too large or not written by hand is
- * skipped and counted. RD_INVALID when nothing is left. */
+/* Python and C (.py, .c, .h). What cannot be read, is not UTF-8, too large, not written by hand, or in
+ * other people's packages under copyleft, is skipped, counted, and named in OUT/dropped.tsv. RD_INVALID
+ * when nothing is left. */
 rd_status rd_corpus_make(const rd_corpus_options *o, rd_error *err);
 
 /* A file that the sieve keeps; borrowed. */

@@ -15,10 +15,10 @@ typedef struct bed {
     int vocab;
 } bed;
 
-static bed open_bed(const char *dir, rd_edit_ids ids)
+static bed open_bed_of(const char *dir, rd_edit_ids ids, int rows)
 {
     rd_model_options o = {
-        .device = { .threads = 1 }, .block_size = BLOCK, .max_rows = 128, .kv_blocks = 24
+        .device = { .threads = 1 }, .block_size = BLOCK, .max_rows = rows, .kv_blocks = 24
     };
     bed b = { 0 };
     rd_error err;
@@ -36,6 +36,11 @@ static bed open_bed(const char *dir, rd_edit_ids ids)
                              .edit_threshold = 0.5f,
                              .tokens_most = 96 };
     return b;
+}
+
+static bed open_bed(const char *dir, rd_edit_ids ids)
+{
+    return open_bed_of(dir, ids, 128);
 }
 
 static void close_bed(bed *b)
@@ -98,6 +103,29 @@ Test(hole, ends_whatever_the_model_says, .timeout = 120)
             anchor_n);
     }
     close_bed(&b);
+}
+
+/* Side by side, with room for all canvases in a pass and without. */
+Test(hole, several_lengths_end_whatever_the_model_says, .timeout = 120)
+{
+    for (int rows = 256; rows <= 512; rows += 256) {
+        bed b =
+            open_bed_of(RD_TEST_DATA "/golden/models/m5_v22", (rd_edit_ids){ 271, 266, 267 }, rows);
+        rd_random r = rd_random_seed(9);
+        int32_t context[128], anchor[40];
+
+        b.o.banned = banned;
+        b.o.n_banned = 1;
+        b.o.own = (rd_calibration){ .sure = 1.0f, .length = 1.0f };
+        for (int k = 0; k < 30; k++) {
+            draw(&r, context, 128);
+            draw(&r, anchor, 40);
+            b.o.canvases = 1 + k % RD_HOLE_CANVASES_MOST;
+            b.o.tokens_most = k % 5 == 0 ? 3 : 96;
+            run(&b, context, k % 4 * BLOCK, NULL, 0, anchor, k % 3 ? 40 : 5);
+        }
+        close_bed(&b);
+    }
 }
 
 Test(hole, a_known_length_is_kept, .timeout = 120)
