@@ -95,16 +95,18 @@ static void write_measure(rd_buf *out, const char *name, const rd_measure *m)
     write_number(out, "ms_95", m->ms_95);
 }
 
-/* How much exact match is lost because the length is not told. */
-static double length_loss(const rd_report *r, const rd_row *row, const rd_set *s, double ci[2])
+/* How much exact match the model alone loses because the length is not told. */
+static double length_loss(const rd_report *r, const rd_set *s, double ci[2])
 {
-    const rd_row *given = rd_report_find(r, RD_ROW_LENGTH, row->quality);
+    const rd_row *given = rd_report_find(r, RD_ROW_LENGTH, r->quality[r->main]);
+    const rd_row *alone = rd_report_find(r, RD_ROW_MODEL, r->quality[r->main]);
     double *v = rd_alloc_array((size_t)r->cases.n + 1, sizeof *v), loss = NAN;
+    bool known = given && alone;
 
     ci[0] = ci[1] = NAN;
-    for (int i = 0; given && i < r->cases.n; i++)
-        v[i] = (double)given->outcome[i].exact - (double)row->outcome[i].exact;
-    if (given) loss = rd_mean_of(&r->cases, s, v, ci);
+    for (int i = 0; known && i < r->cases.n; i++)
+        v[i] = (double)given->outcome[i].exact - (double)alone->outcome[i].exact;
+    if (known) loss = rd_mean_of(&r->cases, s, v, ci);
     free(v);
     return loss;
 }
@@ -128,7 +130,7 @@ static void write_row(const rd_report *r, rd_buf *out, const rd_row *row, bool i
         if (i) rd_buf_text(out, ",");
         write_measure(out, r->set[i].name, &m);
         if (is_main) {
-            double ci[2], loss = length_loss(r, row, &r->set[i], ci);
+            double ci[2], loss = length_loss(r, &r->set[i], ci);
 
             write_number(out, "length_loss", loss);
             write_interval(out, "length_loss_ci", ci);
@@ -286,10 +288,11 @@ void rd_report_rest(const rd_report *r, rd_buf *out)
 
     if (rd_report_find(r, RD_ROW_LENGTH, top->quality))
         for (int i = 0; i < r->sets; i++) {
-            double loss = length_loss(r, top, &r->set[i], ci);
+            double loss = length_loss(r, &r->set[i], ci);
 
             rd_buf_format(out, "%s%s %.1f (%.1f - %.1f)",
-                          i ? ", " : "lost because the length is not told, in points: ",
+                          i ? ", "
+                            : "the model alone loses because the length is not told, in points: ",
                           r->set[i].name, 100.0 * loss, 100.0 * ci[0], 100.0 * ci[1]);
             if (i == r->sets - 1) rd_buf_text(out, "\n");
         }

@@ -15,7 +15,7 @@ enum { RD_ROWS_MOST = 64, RD_DIAL_MOST = 16 };
 typedef enum rd_row_kind {
     RD_ROW_BOTH, /* the model with drafts copied from the file */
     RD_ROW_MODEL,
-    RD_ROW_LENGTH, /* the hole's length given */
+    RD_ROW_LENGTH, /* the model alone, the hole's length given */
     RD_ROW_COPY,   /* the copied line alone: a row and a floor */
     RD_ROW_FLOOR
 } rd_row_kind;

@@ -23,7 +23,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CASES = 300, WINDOW_LINES = 3 };
+/* A window costs about WINDOW_COST holes: it is rewritten, and searched for its fault. */
+enum { CASES = 300, WINDOW_LINES = 3, TRIED = 12, WINDOW_COST = 3 };
 
 typedef struct job {
     const rd_args *a;
@@ -72,7 +73,7 @@ static rd_status ask(job *j, rd_row_kind kind, float quality, int i, rd_result *
     rd_run_options o = { .quality = quality };
 
     if (kind == RD_ROW_LENGTH && tokens_of(j, i, &rq.hole_tokens, err)) return err->status;
-    o.no_draft = kind == RD_ROW_MODEL || !j->report.drafts;
+    o.no_draft = kind != RD_ROW_BOTH;
     return rd_run_to_end(j->engine, &rq, &o, out, err);
 }
 
@@ -116,14 +117,33 @@ static rd_status answer_all(job *j, rd_row_kind kind, const char *name, float qu
     return RD_OK;
 }
 
+/* Says how long it will take, from a few holes; they warm the caches too. */
+static rd_status estimate(job *j, rd_error *err)
+{
+    const rd_report *r = &j->report;
+    int tried = r->cases.n < TRIED ? r->cases.n : TRIED, windows = j->quick ? 0 : 2 * j->n;
+    int rows = r->qualities + (r->drafts ? 1 : 0) + (j->quick ? 0 : 1);
+    double ms = 0.0;
+
+    for (int i = 0; i < tried; i++) {
+        rd_result one;
+
+        if (ask(j, RD_ROW_MODEL, r->quality[r->main], i * (r->cases.n / tried), &one, err))
+            return err->status;
+        ms += one.ms / tried;
+        rd_result_clear(&one);
+    }
+    fprintf(stderr, "redraft eval: %d holes in %d rows, %d windows: about %.0f s\n", r->cases.n,
+            rows, windows, 1e-3 * ms * (rows * r->cases.n + WINDOW_COST * windows));
+    return RD_OK;
+}
+
 static rd_status answer_rows(job *j, rd_error *err)
 {
     const rd_report *r = &j->report;
     float at = r->quality[r->main];
-    rd_result warm;
 
-    if (ask(j, RD_ROW_MODEL, at, 0, &warm, err)) return err->status;
-    rd_result_clear(&warm);
+    if (estimate(j, err)) return err->status;
     for (int i = 0; i < r->qualities; i++)
         if (answer_all(j, r->drafts ? RD_ROW_BOTH : RD_ROW_MODEL, r->drafts ? "both" : "model",
                        r->quality[i], err))

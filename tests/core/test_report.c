@@ -89,6 +89,30 @@ Test(report, as_json_has_the_promised_shape)
     rd_report_clear(&r);
 }
 
+Test(report, length_loss_is_that_of_the_model_alone)
+{
+    rd_report r = small();
+    rd_row *alone = rd_report_add(&r, RD_ROW_MODEL, "model", 0.5f);
+    rd_row *given = rd_report_add(&r, RD_ROW_LENGTH, "length given", 0.5f);
+    rd_buf out = { 0 };
+    rd_record *record = NULL;
+    rd_error err;
+
+    alone->outcome[1].exact = true; /* of the two sets, one case each: 0 of 1 and 1 of 1 */
+    given->outcome[0].exact = given->outcome[1].exact = true;
+    rd_report_json(&r, &out);
+    cr_assert(!rd_record_parse(out.data, out.len, "report", &record, &err), "%s", err.text);
+    rd_value sets = rd_value_get(rd_record_top(record), "sets");
+
+    for (int i = 0; i < 2; i++)
+        cr_expect_float_eq(
+            rd_value_number(rd_value_get(rd_value_at(sets, (size_t)i), "length_loss"), -9.0),
+            i ? 0.0 : 1.0, 1e-9);
+    rd_record_free(record);
+    rd_buf_clear(&out);
+    rd_report_clear(&r);
+}
+
 Test(report, as_a_page_escapes_what_files_and_models_say)
 {
     rd_report r = small();
