@@ -200,6 +200,13 @@ bool rd_engine_follows_instructions(const rd_engine *e)
     return e->chat != RD_CHAT_NONE;
 }
 
+float rd_engine_gate(const rd_engine *e)
+{
+    const rd_model_config *c = rd_model_config_of(e->model);
+
+    return c->calibrated ? c->confidence.gate : 0.0f;
+}
+
 const char *rd_engine_describe(rd_engine *e)
 {
     return e->about;

@@ -70,14 +70,6 @@ static void escape(rd_buf *out, const char *text, size_t n)
     rd_buf_clear(&clean);
 }
 
-/* The set that pictures are about: the mixture, or the only one. */
-static const rd_set *main_set(const rd_report *r)
-{
-    for (int i = 0; i < r->sets; i++)
-        if (!strcmp(r->set[i].name, "mixed")) return &r->set[i];
-    return &r->set[0];
-}
-
 /* ---- pictures ---- */
 
 typedef struct plot {
@@ -163,7 +155,7 @@ static void draw_floors(const rd_report *r, const plot *p, const rd_set *s)
 
 static void draw_dial(const rd_report *r, rd_buf *out)
 {
-    const rd_set *s = main_set(r);
+    const rd_set *s = rd_report_set(r);
     rd_row_kind kind = rd_report_main(r)->kind;
     rd_measure m[RD_DIAL_MOST];
     plot p = { out, 1.0, 1.0 };
@@ -201,7 +193,7 @@ static void draw_dial(const rd_report *r, rd_buf *out)
 
 static void draw_calibration(const rd_report *r, rd_buf *out)
 {
-    const rd_set *s = main_set(r);
+    const rd_set *s = rd_report_set(r);
     plot p = { out, 1.0, 1.0 };
     rd_measure m;
 

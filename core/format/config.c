@@ -257,7 +257,8 @@ static void each_number(rd_confidence *c, float *at[RD_CONFIDENCE_NUMBERS])
     for (int i = 0; i < 4; i++) at[n++] = &c->own[i];
     for (int i = 0; i < 6; i++) at[n++] = &c->draft[i];
     for (int i = 0; i < 3; i++) at[n++] = &c->copy[i];
-    at[n] = &c->lead;
+    at[n++] = &c->lead;
+    at[n] = &c->gate;
 }
 
 static rd_status read_confidence(const json_t *json, const char *name, rd_model_config *c,
@@ -280,6 +281,9 @@ static rd_status read_confidence(const json_t *json, const char *name, rd_model_
                            i + 1);
         *at[i] = (float)json_number_value(x);
     }
+    if (!(c->confidence.gate >= 0.0f && c->confidence.gate <= 1.0f))
+        return rd_fail(err, RD_INVALID, "%s: redraft_confidence: the gate %g is not from 0 to 1",
+                       name, (double)c->confidence.gate);
     c->calibrated = true;
     return RD_OK;
 }
@@ -584,6 +588,16 @@ rd_status rd_config_write(const char *dir, const rd_model_config *c, rd_dtype we
     }
     free(path);
     return s;
+}
+
+void rd_config_put_confidence(const rd_confidence *confidence, rd_buf *out)
+{
+    json_t *list = confidence_json(confidence);
+    char *text = json_dumps(list, JSON_COMPACT | JSON_REAL_PRECISION(6));
+
+    rd_buf_text(out, text);
+    free(text);
+    json_decref(list);
 }
 
 rd_status rd_config_set_confidence(const char *dir, const rd_confidence *confidence, rd_error *err)

@@ -135,48 +135,123 @@ static void answer(const half *h, const rd_confidence *c, float quality, bool dr
     }
 }
 
-static void print_numbers(const rd_confidence *c)
+static const rd_set *main_set(const half *h)
 {
-    printf("own    base %.4g, sure %.4g, length %.4g, tokens %.4g\n", (double)c->own[0],
-           (double)c->own[1], (double)c->own[2], (double)c->own[3]);
-    printf("draft  base %.4g, sure %.4g, length %.4g, end %.4g, tokens %.4g, alike %.4g\n",
-           (double)c->draft[0], (double)c->draft[1], (double)c->draft[2], (double)c->draft[3],
-           (double)c->draft[4], (double)c->draft[5]);
-    printf("copy   base %.4g, tokens %.4g, alike %.4g\n", (double)c->copy[0], (double)c->copy[1],
-           (double)c->copy[2]);
-    printf("lead   %.4g\n", (double)c->lead);
+    for (int i = 0; i < h->sets; i++)
+        if (!strcmp(h->set[i].name, "mixed")) return &h->set[i];
+    return &h->set[0];
 }
 
-static void print_table(const half *h, const rd_confidence *c, float quality)
+/* What the numbers come to on a half: with drafts, and the model alone. */
+typedef struct verdict {
+    const half *h;
+    rd_outcome *both, *alone; /* [cases] */
+    rd_gate gate;
+} verdict;
+
+static verdict judge(const half *h, rd_confidence *c, float quality)
 {
-    rd_outcome *o = rd_alloc_array((size_t)h->cases.n + 1, sizeof *o);
+    size_t n = (size_t)h->cases.n + 1;
+    verdict v = { .h = h,
+                  .both = rd_alloc_array(n, sizeof *v.both),
+                  .alone = rd_alloc_array(n, sizeof *v.alone) };
 
-    printf("%-12s  %-6s %5s %6s %13s %6s %6s %12s\n", "set", "row", "cases", "exact", "95 %",
-           "p@10", "p@30", "calibration");
-    for (int s = 0; s < h->sets; s++)
-        for (int drafts = 1; drafts >= 0; drafts--) {
-            rd_measure m;
+    answer(h, c, quality, true, v.both);
+    answer(h, c, quality, false, v.alone);
+    rd_gate_find(&h->cases, main_set(h), v.both, RD_GATE_WORTH, &v.gate);
+    c->gate = (float)v.gate.confidence;
+    return v;
+}
 
-            answer(h, c, quality, drafts, o);
-            rd_measure_of(&h->cases, &h->set[s], o, &m);
-            printf("%-12s  %-6s %5d %6.1f %5.1f - %5.1f %6.1f %6.1f %12.4f\n", h->set[s].name,
-                   drafts ? "both" : "model", m.cases, 100.0 * m.em, 100.0 * m.em_ci[0],
-                   100.0 * m.em_ci[1], 100.0 * m.precision[0], 100.0 * m.precision[1],
-                   m.calibration);
-        }
-    free(o);
+static void put_numbers(const float *x, const char *const *name, int n, rd_buf *out)
+{
+    for (int i = 0; i < n; i++)
+        rd_buf_format(out, "%s %s %.4g", i ? "," : "", name[i], (double)x[i]);
+    rd_buf_text(out, "\n");
+}
+
+static void put_row(const verdict *v, const rd_set *s, bool drafts, rd_buf *out)
+{
+    rd_measure m;
+
+    rd_measure_of(&v->h->cases, s, drafts ? v->both : v->alone, &m);
+    rd_buf_format(out, "%-12s  %-6s %5d %6.1f %5.1f - %5.1f %6.1f %6.1f %12.4f\n", s->name,
+                  drafts ? "both" : "model", m.cases, 100.0 * m.em, 100.0 * m.em_ci[0],
+                  100.0 * m.em_ci[1], 100.0 * m.precision[0], 100.0 * m.precision[1],
+                  m.calibration);
+}
+
+static void put_table(const half *fitted, const rd_confidence *c, const verdict *v, rd_buf *out)
+{
+    static const char *const own[] = { "base", "sure", "length", "tokens" };
+    static const char *const draft[] = { "base", "sure", "length", "end", "tokens", "alike" };
+    static const char *const copy[] = { "base", "tokens", "alike" };
+
+    rd_buf_format(out, "fitted on %d holes of %d files:\nown   ", fitted->cases.n, fitted->files);
+    put_numbers(c->own, own, 4, out);
+    rd_buf_text(out, "draft ");
+    put_numbers(c->draft, draft, 6, out);
+    rd_buf_text(out, "copy  ");
+    put_numbers(c->copy, copy, 3, out);
+    rd_buf_format(out, "lead   %.4g\non %d holes of %d other files:\n", (double)c->lead,
+                  v->h->cases.n, v->h->files);
+    rd_buf_format(out, "%-12s  %-6s %5s %6s %13s %6s %6s %12s\n", "set", "row", "cases", "exact",
+                  "95 %", "p@10", "p@30", "calibration");
+    for (int s = 0; s < v->h->sets; s++)
+        for (int drafts = 1; drafts >= 0; drafts--) put_row(v, &v->h->set[s], drafts, out);
+    rd_buf_format(out, "gate   %.4g: shows %.1f %% of %s", (double)c->gate, 100.0 * v->gate.share,
+                  main_set(v->h)->name);
+    if (v->gate.share > 0.0)
+        rd_buf_format(out, ", of which %.1f %% are right", 100.0 * v->gate.precision);
+    rd_buf_text(out, "\n");
+}
+
+static void put_json(const half *fitted, const rd_confidence *c, const verdict *v, rd_buf *out)
+{
+    rd_buf_text(out, "{\"redraft_confidence\":");
+    rd_config_put_confidence(c, out);
+    rd_buf_format(out,
+                  ",\"fitted\":{\"cases\":%d,\"files\":%d},\"judged\":{\"cases\":%d,"
+                  "\"files\":%d},\"sets\":[",
+                  fitted->cases.n, fitted->files, v->h->cases.n, v->h->files);
+    for (int s = 0; s < v->h->sets; s++) {
+        rd_measure m;
+
+        rd_measure_of(&v->h->cases, &v->h->set[s], v->both, &m);
+        rd_buf_format(out,
+                      "%s{\"name\":\"%s\",\"cases\":%d,\"em\":%.6g,\"ci\":[%.6g,%.6g],"
+                      "\"precision_at\":{\"0.1\":%.6g,\"0.3\":%.6g},\"calibration_error\":%.6g",
+                      s ? "," : "", v->h->set[s].name, m.cases, m.em, m.em_ci[0], m.em_ci[1],
+                      m.precision[0], m.precision[1], m.calibration);
+        rd_measure_of(&v->h->cases, &v->h->set[s], v->alone, &m);
+        rd_buf_format(out, ",\"model_em\":%.6g,\"model_calibration_error\":%.6g}", m.em,
+                      m.calibration);
+    }
+    rd_buf_format(out, "],\"gate\":{\"confidence\":%.6g,\"shown\":%.6g,\"precision\":",
+                  v->gate.confidence, v->gate.share);
+    if (v->gate.share > 0.0)
+        rd_buf_format(out, "%.6g}}\n", v->gate.precision);
+    else
+        rd_buf_text(out, "null}}\n");
 }
 
 static rd_status fit_and_print(const rd_args *a, half part[2], float quality, rd_error *err)
 {
     const char *dir = rd_args_text(a, "--write");
+    rd_buf out = { 0 };
     rd_confidence c;
 
     rd_fit_confidence(part[0].hole, part[0].cases.n, (double)rd_engine_takes_draft(quality), &c);
-    printf("fitted on %d holes of %d files:\n", part[0].cases.n, part[0].files);
-    print_numbers(&c);
-    printf("on %d holes of %d other files:\n", part[1].cases.n, part[1].files);
-    print_table(&part[1], &c, quality);
+    verdict v = judge(&part[1], &c, quality);
+
+    if (rd_args_flag(a, "--json"))
+        put_json(&part[0], &c, &v, &out);
+    else
+        put_table(&part[0], &c, &v, &out);
+    fwrite(out.data, 1, out.len, stdout);
+    rd_buf_clear(&out);
+    free(v.both);
+    free(v.alone);
     return dir ? rd_config_set_confidence(dir, &c, err) : RD_OK;
 }
 

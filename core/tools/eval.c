@@ -243,6 +243,44 @@ static bool is_text(const rd_result *r, const char *text, size_t n)
     return r->text.len == n && (n == 0 || !memcmp(r->text.data, text, n));
 }
 
+/* What stands around a window goes along, so far as it matters for the probabilities inside. */
+enum { BEFORE_MOST = 800, AFTER_MOST = 200 };
+
+/* Whether the fault shows: the probabilities of the window's tokens, masked by turns. */
+static rd_status search_fault(job *j, const rd_case *one, const rd_buf *draft, rd_error *err)
+{
+    rd_fault_report *f = &j->report.faults;
+    const rd_case_file *source = &j->report.cases.file[one->file];
+    size_t from = one->start > BEFORE_MOST ? one->start - BEFORE_MOST : 0, start, end;
+    size_t after = source->bytes - one->end < AFTER_MOST ? source->bytes - one->end : AFTER_MOST;
+    rd_buf text = { 0 };
+    rd_score *score = NULL;
+    int n = 0, inside = 0;
+
+    while (from > 0 && source->text[from - 1] != '\n') from--;
+    rd_buf_append(&text, source->text + from, one->start - from);
+    rd_buf_append(&text, draft->data, draft->len);
+    rd_buf_append(&text, source->text + one->end, after);
+    if (!rd_engine_score(j->engine, *source->language ? source->language : NULL, text.data,
+                         text.len, &score, &n, err)) {
+        rd_fault_token *token = rd_alloc_array((size_t)n + 1, sizeof *token);
+        size_t window = one->start - from;
+
+        rd_fault_range(source->text + one->start, one->end - one->start, draft->data, draft->len,
+                       &start, &end);
+        for (int i = 0; i < n; i++)
+            if (score[i].end > window && score[i].start < window + draft->len)
+                token[inside++] =
+                    (rd_fault_token){ score[i].start, score[i].end, (double)score[i].p };
+        f->blindly[f->wrong.n] = rd_fault_chance(token, inside, window + start, window + end);
+        f->found[f->wrong.n] = rd_fault_found(token, inside, window + start, window + end);
+        free(token);
+        free(score);
+    }
+    rd_buf_clear(&text);
+    return err->status;
+}
+
 /* One window of a file: rewritten with a fault, or as it stands. */
 static rd_status try_window(job *j, rd_random *random, int file, rd_fault fault, bool wrong,
                             rd_error *err)
@@ -264,7 +302,8 @@ static rd_status try_window(job *j, rd_random *random, int file, rd_fault fault,
         rd_buf_clear(&draft);
         return RD_OK;
     }
-    if (rewrite(j, to, to->n, draft.data, draft.len, &r, err)) {
+    if ((wrong && search_fault(j, one, &draft, err)) ||
+        rewrite(j, to, to->n, draft.data, draft.len, &r, err)) {
         rd_buf_clear(&draft);
         return err->status;
     }
@@ -297,6 +336,8 @@ static rd_status try_faults(job *j, rd_error *err)
     f->mended = rd_alloc_array(n, sizeof *f->mended);
     f->spared = rd_alloc_array(n, sizeof *f->spared);
     f->touched = rd_alloc_array(n, sizeof *f->touched);
+    f->found = rd_alloc_array(n, sizeof *f->found);
+    f->blindly = rd_alloc_array(n, sizeof *f->blindly);
     for (int i = 0; i < 8 * j->n && f->wrong.n < j->n && !err->status; i++)
         try_window(j, &random, order[i % files], (rd_fault)(f->wrong.n % RD_FAULTS), true, err);
     for (int i = 0; i < 8 * j->n && f->clean.n < j->n && !err->status; i++)
@@ -359,6 +400,7 @@ static rd_status measure(job *j, rd_error *err)
 
     r->sets = rd_sets_of(&r->cases, r->set);
     r->engine = rd_engine_describe(j->engine);
+    r->gate = rd_engine_gate(j->engine) > 0.0f ? (double)rd_engine_gate(j->engine) : -1.0;
     j->checker = rd_checker_open(&r->cases);
     r->python = rd_checker_has_python(j->checker);
     if (!r->python)

@@ -10,8 +10,8 @@
 rd_request rd_case_request(const rd_cases *c, int i);
 void rd_say_progress(const char *what, int done, int all);
 
-/* Fits the model's confidence on half of the files, prints it with what it is worth on the others, and writes it
- * into the folder of --write. */
+/* Fits the model's confidence on half of the files, prints it with what it is worth on the others, whose answers
+ * set the gate (measures.h), and writes it into the folder of --write. */
 rd_status rd_calibrate(const rd_args *a, rd_engine *e, const rd_cases *cases, float quality,
                        rd_error *err);
 

@@ -63,6 +63,8 @@ Test(config, confidence_is_written_as_it_is_read)
     cr_expect_float_eq(again.confidence.draft[5], c.confidence.draft[5], 1e-4f);
     cr_expect_float_eq(again.confidence.copy[2], c.confidence.copy[2], 1e-4f);
     cr_expect_float_eq(again.confidence.lead, c.confidence.lead, 1e-4f);
+    cr_expect_float_eq(again.confidence.gate, c.confidence.gate, 1e-4f);
+    cr_expect(c.confidence.gate > 0.0f && c.confidence.gate < 1.0f);
     cr_assert_eq(rd_config_read(RD_TEST_DATA "/golden/models/m1_base", &c, &err), RD_OK);
     cr_expect_not(c.calibrated);
     snprintf(path, sizeof path, "%s/config.json", dir);

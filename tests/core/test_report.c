@@ -17,6 +17,7 @@ static rd_report small(void)
                     .quality = { 0.0f, 0.5f },
                     .main = 1,
                     .drafts = true,
+                    .gate = 0.4,
                     .bits_model = 1.5,
                     .bits_ngram = NAN,
                     .engine = engine };
@@ -84,6 +85,11 @@ Test(report, as_json_has_the_promised_shape)
     cr_assert_eq(rd_value_count(rd_value_get(rd_value_get(top, "floors"), "empty")), 2);
     cr_assert_eq(rd_value_count(rd_value_get(top, "dial")), 2);
     cr_assert(rd_value_is_null(rd_value_get(top, "faults")));
+    cr_assert_eq(rd_value_count(rd_value_get(first, "shares")), RD_SHARES);
+    rd_value gate = rd_value_get(rd_value_get(top, "gate"), "model");
+
+    cr_assert_float_eq(rd_value_number(rd_value_get(gate, "confidence"), -1.0), 0.4, 1e-9);
+    cr_assert_float_eq(rd_value_number(rd_value_get(gate, "shown"), -1.0), 1.0, 1e-9);
     rd_record_free(record);
     rd_buf_clear(&out);
     rd_report_clear(&r);
