@@ -132,6 +132,10 @@ Test(report, as_a_page_escapes_what_files_and_models_say)
     cr_assert(strstr(out.data, "&lt;b&gt;&amp;"), "and the answer");
     cr_assert(strstr(out.data, "x &amp;&amp; y;"), "the right example shows its answer");
     cr_assert_null(strstr(out.data, "nan"));
+    int pictures = 0;
+
+    for (const char *at = out.data; (at = strstr(at, "<svg")); at++) pictures++;
+    cr_assert_eq(pictures, 3, "the dial, the calibration, the shares");
     cr_assert_null(strstr(out.data, "http"), "nothing is fetched");
     rd_buf_clear(&out);
     rd_report_clear(&r);
