@@ -2,6 +2,7 @@
 #include "core/eval/report.h"
 
 #include "core/base/memory.h"
+#include "core/eval/found.h"
 #include "core/format/record.h"
 
 #include <assert.h>

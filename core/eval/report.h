@@ -7,7 +7,7 @@
 #ifndef RD_EVAL_REPORT_H
 #define RD_EVAL_REPORT_H
 
-#include "core/eval/faults.h"
+#include "core/train/faults.h"
 #include "core/eval/measures.h"
 
 enum { RD_ROWS_MOST = 64, RD_DIAL_MOST = 16 };

@@ -11,6 +11,7 @@ int rd_tool_generate(const rd_args *a);
 int rd_tool_tokenize(const rd_args *a);
 int rd_tool_quantize(const rd_args *a);
 int rd_tool_train(const rd_args *a);
+int rd_tool_average(const rd_args *a);
 int rd_tool_eval(const rd_args *a);
 int rd_tool_compare(const rd_args *a);
 int rd_tool_bench(const rd_args *a);

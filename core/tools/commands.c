@@ -67,12 +67,19 @@ static const rd_option train_options[] = {
     { "--pack-only", NULL, "make corpus.rdc and tokenizer.json, and stop" },
     { "--lr", "X", "learning rate; 0.002 without it" },
     { "--rows", "N", "positions a step; 8192 without it" },
+    { "--mix", "KEY=VALUE,...", "what the model is shown; list: the keys" },
+    { "--vocab", "N", "tokens of a vocabulary learnt here; 12288 without it" },
     { "--adamw", NULL, "AdamW for all weights, not Muon" },
     { "--no-fake-quant", NULL, "no rounding to int8 in the last 15 %" },
     { "--average", "SHARE", "the mean of the last share's weights" },
     { "--seed", "N", "1 without it" },
     { "--backend", "NAME", "cpu, cuda or auto" },
     { "--threads", "N", "as many as cores without it" },
+    END,
+};
+
+static const rd_option average_options[] = {
+    { "--out", "DIR", "the folder to write" },
     END,
 };
 
@@ -140,6 +147,9 @@ const rd_command rd_commands[] = {
       rd_tool_quantize },
     { "train", "DIR --out OUT", "train a model on your own source, or from nothing",
       "redraft train . --out out --minutes 60", train_options, false, rd_tool_train },
+    { "average", "A B [C...] --out DIR", "the mean of models that share their start",
+      "redraft average run-1/model run-2/model --out mean", average_options, false,
+      rd_tool_average },
     { "eval", "DIR | --set FILE", "measure the answers on holes of real files",
       "redraft eval core --cases 5 --quick", eval_options, true, rd_tool_eval },
     { "compare", "A B [DIR]", "two models on the same texts: agreement, loss, speed",

@@ -10,6 +10,7 @@
 #include "core/eval/bits.h"
 #include "core/eval/check.h"
 #include "core/eval/floors.h"
+#include "core/eval/found.h"
 #include "core/eval/report.h"
 #include "core/format/file.h"
 #include "core/format/tokenizer.h"
@@ -298,7 +299,9 @@ static rd_status try_window(job *j, rd_random *random, int file, rd_fault fault,
     size_t n = one->end - one->start;
 
     if (!wrong) rd_buf_append(&draft, text, n);
-    if (wrong && !rd_fault_make(source, one->start, one->end, fault, random, &draft)) {
+    rd_fault_place place = { source->text, source->bytes, one->start, one->end };
+
+    if (wrong && !rd_fault_make(&place, fault, random, &draft)) {
         rd_buf_clear(&draft);
         return RD_OK;
     }

@@ -11,6 +11,7 @@
 #include "core/engine.h"
 #include "core/format/file.h"
 #include "core/plugin.h"
+#include "core/train/measure.h"
 #include "core/train/sampler.h"
 
 #include <errno.h>
@@ -22,7 +23,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { THREADS_MOST = 64, HELD_TOKENS = 20000, HELD_PIECE = 400, VOCAB = 8192 };
+enum {
+    THREADS_MOST = 64,
+    HELD_TOKENS = 20000,
+    HELD_PIECE = 400,
+    HELD_PLACES = 256, /* holes, and as many rewrites */
+    VOCAB = 12288
+};
 
 static rd_cancel stop;
 
@@ -48,9 +55,14 @@ static void say_progress(void *user, const rd_train_progress *p)
             terminal ? "\r\033[K" : "", 100.0 * p->share, (long long)p->step, p->total,
             p->loss[RD_TASK_NEXT], p->loss[RD_TASK_HOLE], p->loss[RD_TASK_BLOCK],
             p->loss[RD_TASK_EDIT], p->rows_per_s, p->gflops, p->left_s / 60.0);
-    if (isfinite(p->bits_per_byte))
-        fprintf(stderr, "  %.4f bits a byte held out", p->bits_per_byte);
-    if (!terminal || isfinite(p->bits_per_byte)) fputc('\n', stderr);
+    if (p->measured)
+        fprintf(
+            stderr,
+            "\nheld out: %.4f bits a byte; holes %.4f, %.1f %% of their tokens; lengths %.1f %%; "
+            "faults mended %.1f %%, right tokens kept %.1f %%",
+            p->held.bits_per_byte, p->held.hole_bits_per_byte, 100.0 * p->held.hole_right,
+            100.0 * p->held.length_right, 100.0 * p->held.mended, 100.0 * p->held.kept);
+    if (!terminal || p->measured) fputc('\n', stderr);
 }
 
 typedef struct size {
@@ -109,6 +121,8 @@ typedef struct plan { /* what the call asks for */
     const char *dir, *out, *decontam;
     const char *from; /* a model's folder, or NULL */
     const size *size; /* where there is no model */
+    const char *mix;  /* what of the mixture is not the default, or NULL */
+    int vocab;        /* asked of a tokenizer that is learnt or grown; 0: not */
     bool repository, resume, pack_only;
 } plan;
 
@@ -118,9 +132,10 @@ typedef struct job {
     int threads;
     rd_corpus *corpus;
     rd_bpe *bpe;
+    rd_mixture_options mix;
+    rd_kept_term term[RD_MIXTURE_TERMS];
     rd_mixture *mixture;
-    rd_rows *held;
-    int held_n;
+    rd_held held;
     rd_params params;
     rd_trainer *trainer;
     char data[64]; /* names the corpus */
@@ -152,7 +167,9 @@ static rd_status make_corpus(const plan *p, rd_error *err)
                             .held_dir = !p->repository && rd_is_folder(held) ? held : NULL,
                             .out = p->out,
                             .decontam = p->decontam,
-                            .vocab = p->from ? 0 : VOCAB,
+                            .vocab = p->vocab  ? p->vocab
+                                     : p->from ? 0
+                                               : VOCAB,
                             .tokenizer = p->from,
                             .report = say_line };
     rd_status s = rd_corpus_make(&o, err);
@@ -198,7 +215,7 @@ static rd_status open_corpus(job *j, const plan *p, rd_error *err)
     if (p->from && !p->pack_only && check_tokenizer(j->bpe, p, from, err)) return err->status;
     snprintf(j->data, sizeof j->data, "%d documents, digest %016llx", rd_corpus_count(j->corpus),
              (unsigned long long)rd_corpus_digest(j->corpus));
-    return rd_mixture_open(j->corpus, j->bpe, &j->mixture, err);
+    return rd_mixture_open(j->corpus, j->bpe, &j->mix, &j->mixture, err);
 }
 
 static rd_status write_model(job *j, const char *out, rd_error *err)
@@ -224,17 +241,15 @@ static rd_status train(job *j, const plan *p, rd_train_options *o, rd_error *err
     rd_sampler sampler = rd_mixture_sampler(j->mixture);
 
     if (p->from && rd_config_read(p->from, &c, err)) return err->status;
-    if (p->from) rd_mixture_continue(j->mixture);
     if (c.vocab_size != rd_corpus_vocab(j->corpus))
         return rd_fail(err, RD_INVALID, "%s has %d tokens, the corpus %d", p->from, c.vocab_size,
                        rd_corpus_vocab(j->corpus));
-    rd_mixture_held_out(j->mixture, HELD_TOKENS, HELD_PIECE, o->rows_per_pack, &j->held, &j->held_n,
-                        &o->held_out_bytes);
-    if (j->held_n) {
-        o->held_out = j->held;
-        o->held_out_packs = j->held_n;
-    }
+    rd_held_make(j->corpus, j->bpe, HELD_TOKENS, HELD_PIECE, HELD_PLACES, o->rows_per_pack,
+                 &j->held);
+    if (j->held.text.n > 0) o->held = &j->held;
     o->data = j->data;
+    o->terms = j->term;
+    o->n_terms = rd_mixture_terms(&j->mix, j->term);
     if (rd_params_init(&j->params, &c, err)) return err->status;
     for (int i = 0; i < o->threads; i++, j->threads++) {
         rd_device_options d = { .threads = 1, .precision = RD_FAST };
@@ -255,8 +270,7 @@ static void close_job(job *j)
 {
     rd_trainer_close(j->trainer);
     for (int i = 0; i < j->threads; i++) j->backend->close(j->product[i].device);
-    for (int i = 0; i < j->held_n; i++) rd_rows_clear(&j->held[i]);
-    free(j->held);
+    rd_held_clear(&j->held);
     rd_params_clear(&j->params);
     rd_mixture_close(j->mixture);
     rd_bpe_free(j->bpe);
@@ -293,6 +307,18 @@ static void go_on_gently(rd_train_options *o, double *lr)
     o->decay_share = 0.6f;
 }
 
+/* The keys of --mix as they stand without it. */
+static int list_mixture(void)
+{
+    rd_mixture_options o = rd_mixture_defaults(false);
+    rd_buf text = { 0 };
+
+    rd_mixture_describe(&o, &text);
+    fputs(text.data, stdout);
+    rd_buf_clear(&text);
+    return 0;
+}
+
 int rd_tool_train(const rd_args *a)
 {
     const char *from = rd_args_text(a, "--from"), *shape = rd_args_text(a, "--shape");
@@ -305,10 +331,11 @@ int rd_tool_train(const rd_args *a)
     plan p = { .dir = rd_args_count(a) == 1 ? rd_args_at(a, 0) : NULL,
                .out = rd_args_text(a, "--out"),
                .decontam = rd_args_text(a, "--decontam"),
+               .mix = rd_args_text(a, "--mix"),
                .size = size_of(shape ? shape : "e8"),
-               .resume = rd_args_flag(a, "--resume"),
-               .pack_only = rd_args_flag(a, "--pack-only") };
+               .resume = rd_args_flag(a, "--resume") };
 
+    if (p.mix && !strcmp(p.mix, "list")) return list_mixture();
     if (!p.dir || !p.out) return rd_tool_usage(a, "name the folder to learn from and --out");
     if (!p.size) return rd_tool_usage(a, "--shape is tiny, e8, e21 or e46, not %s", shape);
     if (shape && from && strcmp(from, "none") != 0)
@@ -316,14 +343,22 @@ int rd_tool_train(const rd_args *a)
     p.repository = is_repository(p.dir);
     if (!from && p.repository && !shape) from = "builtin";
     if (from && strcmp(from, "none") != 0 && p.repository) go_on_gently(&o, &lr);
-    if (!rd_args_number(a, "--minutes", 0.01, 100000.0, &o.minutes) ||
+    if (!rd_args_number(a, "--minutes", 0.0, 100000.0, &o.minutes) ||
         !rd_args_number(a, "--lr", 1e-6, 1.0, &lr) ||
         !rd_args_number(a, "--average", 0.0, 1.0, &average) ||
         !rd_args_int(a, "--steps", 1, 100000000, &steps) ||
         !rd_args_int(a, "--rows", 64, 1 << 20, &o.rows_per_step) ||
+        !rd_args_int(a, "--vocab", 320, 65536, &p.vocab) ||
         !rd_args_int(a, "--seed", 0, 2147483647, &seed) ||
         !rd_args_int(a, "--threads", 1, THREADS_MOST, &threads))
         return 2;
+    p.pack_only = o.minutes <= 0.0;
+    if (rd_args_text(a, "--vocab") && from && strcmp(from, "none") != 0 && !p.pack_only)
+        return rd_tool_usage(a, "--from brings its own tokenizer; leave --vocab out");
+    if (rd_args_text(a, "--vocab") && has_file(p.dir, "corpus.rdc"))
+        return rd_tool_usage(a, "%s is packed already; leave --vocab out", p.dir);
+    j.mix = rd_mixture_defaults(from && strcmp(from, "none") != 0);
+    if (p.mix && rd_mixture_parse(&j.mix, p.mix, &err)) return rd_tool_usage(a, "%s", err.text);
     if (o.rows_per_pack > o.rows_per_step) o.rows_per_pack = o.rows_per_step;
     o.lr = (float)lr;
     o.average_share = (float)average;

@@ -49,6 +49,7 @@ struct rd_net {
     float *f, *df, *inv, *big; /* labelled rows: [CHUNK, hidden] twice, [CHUNK], [CHUNK, vocab] */
     float *fx;                 /* [CHUNK, hidden]: the rows before the norm */
     float *surprise;
+    int32_t *best;
     void **owned;
     int owned_count;
     bool short_of_memory;
@@ -163,6 +164,7 @@ rd_status rd_net_open(const rd_params *p, rd_product product, int rows, rd_net *
     t->inv = hold(t, CHUNK, 1);
     t->big = hold(t, CHUNK, (size_t)c->vocab_size);
     t->surprise = hold(t, r, 1);
+    t->best = hold(t, r, 1);
     if (t->short_of_memory) {
         rd_net_close(t);
         return rd_fail(err, RD_NO_MEMORY, "the trainer: no memory for packs of %d rows", rows);
@@ -183,6 +185,11 @@ void rd_net_close(rd_net *t)
 const float *rd_net_surprise(const rd_net *t)
 {
     return t->surprise;
+}
+
+const int32_t *rd_net_best(const rd_net *t)
+{
+    return t->best;
 }
 
 const int32_t *rd_net_routes(const rd_net *t, int l)
@@ -773,6 +780,21 @@ static rd_status layer_back(rd_net *t, const float *w, const rd_train_row *row, 
 
 /* ---- head ---- */
 
+/* CAP's term of a row of probabilities, and the gradient of both terms in their place, times `scale`. */
+static double be_sure(float *p, int n, const rd_train_row *r, float scale)
+{
+    double entropy = 0.0;
+
+    for (int v = 0; v < n; v++)
+        if (p[v] > 0.0f) entropy -= (double)p[v] * log((double)p[v]);
+    for (int v = 0; v < n; v++) {
+        double slope = p[v] > 0.0f ? log((double)p[v]) + entropy : 0.0;
+
+        p[v] *= scale * (r->weight - r->confidence * (float)slope);
+    }
+    return (double)r->confidence * entropy;
+}
+
 /* Loss of one row; its logits become the gradient. */
 static void row_loss(rd_net *t, const rd_train_row *r, int at, float *logits, float scale,
                      rd_train_stats *stats)
@@ -785,11 +807,15 @@ static void row_loss(rd_net *t, const rd_train_row *r, int at, float *logits, fl
     float surprise = rd_softmax(logits, vocab, 1.0f) - own;
 
     t->surprise[at] = surprise;
+    t->best[at] = best;
     stats->loss[r->task] += (double)r->weight * (double)surprise;
     stats->weight[r->task] += (double)r->weight;
     stats->labels[r->task]++;
     stats->right[r->task] += best == r->label;
-    rd_scale(logits, r->weight * scale, (size_t)vocab);
+    if (r->confidence > 0.0f && best == r->label)
+        stats->entropy += be_sure(logits, vocab, r, scale);
+    else
+        rd_scale(logits, r->weight * scale, (size_t)vocab);
     logits[r->label] -= r->weight * scale;
 }
 
@@ -829,6 +855,7 @@ static rd_status head(rd_net *t, const float *w, const rd_train_row *row, float 
 
     memset(t->surprise, 0, (size_t)t->rows * sizeof *t->surprise);
     for (int i = 0; i < t->rows; i++) {
+        t->best[i] = -1;
         if (row[i].label < 0) continue;
         list[n++] = i;
         if (n < CHUNK) continue;

@@ -4,7 +4,8 @@
  * covers the doubled sequence (clean rows see clean rows up to the end of their block, noisy rows
  * see the clean rows of earlier blocks and their own block), next-token training as blocks of one,
  * several noisy copies over one clean half, and document masks. A row with a label adds weight times
- * its cross-entropy to the loss; logits exist for such rows only, a chunk at a time.
+ * its cross-entropy to the loss; logits exist for such rows only, a chunk at a time. One that is right may be asked
+ * to be sure as well: CAP's term is its entropy (arXiv 2512.15745 section 5.2).
  *
  * A net belongs to one thread at a time; results depend on the pack alone.
  * Sources: LLaDA2.x modeling_llada2_moe.py; arXiv 2512.15745 section 4 (doubled sequence).
@@ -30,12 +31,14 @@ typedef struct rd_train_row {
     int32_t own_start, own_end;     /* rows seen as well; apart from the first range */
     int32_t label;                  /* -1: none */
     float weight;
-    int32_t task; /* 0 .. RD_TASKS - 1: where the loss is counted */
+    float confidence; /* CAP: weight of the entropy of a row whose first choice is its label */
+    int32_t task;     /* 0 .. RD_TASKS - 1: where the loss is counted */
 } rd_train_row;
 
 typedef struct rd_train_stats {
     double loss[RD_TASKS];   /* sums of weight * cross-entropy */
     double weight[RD_TASKS]; /* sums of weights */
+    double entropy;          /* sum of confidence * entropy of the rows that are right */
     int64_t labels[RD_TASKS], right[RD_TASKS];
     double flops;  /* arithmetic of the model done, forward and backward */
     int64_t *load; /* [layers * experts] rows sent to each expert; borrowed, may be NULL */
@@ -49,13 +52,15 @@ rd_status rd_net_open(const rd_params *p, rd_product product, int rows, rd_net *
 void rd_net_close(rd_net *net);
 
 /* Forward on `w` [p->size]; with `grad` not NULL also backward, adding to grad the gradient of
- * `scale` times the sum of weight * cross-entropy. Adds to `stats`. RD_INVALID for a row that points
+ * `scale` times the sum of weight * cross-entropy and confidence * entropy. Adds to `stats`. RD_INVALID for a row that points
  * outside the pack or the vocabulary, or sees nothing. */
 rd_status rd_net_run(rd_net *net, const float *w, const rd_train_row *rows, int n, float scale,
                      float *grad, rd_train_stats *stats, rd_error *err);
 
 /* After rd_net_run: minus the log-probability of each row's label, 0 where it has none. */
 const float *rd_net_surprise(const rd_net *net);
+/* After rd_net_run: the first choice of each row with a label, -1 elsewhere. */
+const int32_t *rd_net_best(const rd_net *net);
 /* After rd_net_run: the experts of layer `l` that each row went to, [rows * num_experts_per_tok];
  * NULL in a dense layer. A loss has a slope only where these stand still. */
 const int32_t *rd_net_routes(const rd_net *net, int l);

@@ -146,6 +146,7 @@ static rd_status check_terms(const rd_safetensors *file, const char *path, const
         const rd_kept_term *t = &c->term[i];
         const char *value = rd_safetensors_meta(file, t->name);
 
+        if (t->may_change) continue;
         if (!value || strcmp(value, t->value) != 0)
             return rd_fail(err, RD_INVALID, "%s: %s was %.80s; of this run it is %.80s", path,
                            t->name, value ? value : "not told", t->value);

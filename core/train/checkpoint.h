@@ -10,6 +10,7 @@
 #include "core/base/random.h"
 #include "core/base/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct rd_kept_array {
@@ -18,10 +19,11 @@ typedef struct rd_kept_array {
     size_t n;
 } rd_kept_array;
 
-/* What must be the same where a run goes on: "seed", "1". */
+/* What must be the same where a run goes on: "seed", "1"; or is told alone, for it may change. */
 typedef struct rd_kept_term {
     const char *name;
     char value[224];
+    bool may_change;
 } rd_kept_term;
 
 typedef struct rd_checkpoint {

@@ -12,8 +12,26 @@
 
 enum { ANCHOR_LEAST = 8 };
 
-static const float length_weight = 3.0f, keep_weight = 0.5f, rate_weight_most = 5.0f;
-static const float draft_length_weight = 1.5f;
+static const rd_objective_options defaults = { .rate_most = 1.0f,
+                                               .rate_middle = 0.5f,
+                                               .rate_weight = 5.0f,
+                                               .canvas_full = 0.5f,
+                                               .canvas_short = 0.3f,
+                                               .canvas_long = 0.3f,
+                                               .lengths = true,
+                                               .keep_weight = 0.5f,
+                                               .length_weight = 3.0f,
+                                               .draft_length_weight = 1.5f };
+
+rd_objective_options rd_objective_defaults(void)
+{
+    return defaults;
+}
+
+static const rd_objective_options *options_of(const rd_objective_tokens *t)
+{
+    return t->options ? t->options : &defaults;
+}
 
 static rd_train_row *add(rd_rows *r)
 {
@@ -74,33 +92,26 @@ void rd_rows_next_token(rd_rows *r, const rd_objective_tokens *t, const int32_t 
     }
 }
 
-/* A share to mask: uniform, half of the time from the middle, never below one of the block. */
-static float draw_rate(rd_random *random, int block)
+/* A share to mask: uniform or from the middle, clipped, never below one of the block. */
+static float draw_rate(const rd_objective_options *o, rd_random *random, int block)
 {
     float rate = (float)rd_random_unit(random);
 
-    if (rd_random_below(random, 2)) rate = 0.3f + 0.5f * rate;
+    if (rd_random_unit(random) < (double)o->rate_middle) rate = 0.3f + 0.5f * rate;
+    if (rate < o->rate_least) rate = o->rate_least;
+    if (rate > o->rate_most) rate = o->rate_most;
     return rate * (float)block < 1.0f ? 1.0f / (float)block : rate;
 }
 
-/* Another token: one of the same document, or any that is text. */
-static int32_t wrong_token(const rd_objective_tokens *t, const int32_t *ids, int n,
-                           rd_random *random)
+static float rate_weight(const rd_objective_options *o, float rate)
 {
-    for (int tries = 0; tries < 8; tries++) {
-        int32_t id = rd_random_below(random, 2)
-                         ? ids[rd_random_below(random, (uint32_t)n)]
-                         : (int32_t)rd_random_below(random, (uint32_t)t->vocab);
-
-        if (!is_control(t, id)) return id;
-    }
-    return t->mask;
+    return 1.0f / rate < o->rate_weight ? 1.0f / rate : o->rate_weight;
 }
 
 /* One noisy copy of a block: `hidden` says which of its tokens are masked. */
 static void add_noisy_block(rd_rows *r, const rd_objective_tokens *t, const rd_noise *noise,
                             const int32_t *ids, int n, int first, int start, const bool *hidden,
-                            float weight, rd_random *random)
+                            float weight)
 {
     int own = r->n, len = least(noise->block, n - start);
 
@@ -122,12 +133,14 @@ static void add_noisy_block(rd_rows *r, const rd_objective_tokens *t, const rd_n
             row->token = t->mask;
             row->label = id;
             row->weight = weight;
-        } else if (noise->wrong > 0.0f) {
+        } else if (noise->instead) {
+            int32_t instead = noise->instead[start + i];
+
             row->task = RD_TASK_EDIT;
             row->label = id;
-            row->weight = keep_weight;
-            if (rd_random_unit(random) >= (double)noise->wrong) continue;
-            row->token = wrong_token(t, ids, n, random);
+            row->weight = options_of(t)->keep_weight;
+            if (instead < 0 || instead == id) continue;
+            row->token = instead;
             row->weight = 1.0f;
         }
     }
@@ -143,20 +156,20 @@ void rd_rows_blocks(rd_rows *r, const rd_objective_tokens *t, const rd_noise *no
 
     for (int start = 0; start < n; start += noise->block) {
         int len = least(noise->block, n - start), masked = 0;
-        float rate = draw_rate(random, noise->block);
+        float rate = draw_rate(options_of(t), random, noise->block);
 
         for (int i = 0; i < len; i++) {
             hidden[i] = rd_random_unit(random) < (double)rate;
             masked += hidden[i];
         }
         if (masked == 0) hidden[rd_random_below(random, (uint32_t)len)] = true;
-        float weight = 1.0f / rate < rate_weight_most ? 1.0f / rate : rate_weight_most;
+        float weight = rate_weight(options_of(t), rate);
 
         if (noise->pair) weight = 1.0f; /* the two copies ask for every token once */
-        add_noisy_block(r, t, noise, ids, n, first, start, hidden, weight, random);
+        add_noisy_block(r, t, noise, ids, n, first, start, hidden, weight);
         if (!noise->pair) continue;
         for (int i = 0; i < len; i++) hidden[i] = !hidden[i];
-        add_noisy_block(r, t, noise, ids, n, first, start, hidden, weight, random);
+        add_noisy_block(r, t, noise, ids, n, first, start, hidden, weight);
     }
     free(hidden);
 }
@@ -172,7 +185,7 @@ static slot hidden_slot(const rd_objective_tokens *t, int32_t label)
 {
     bool length = label == t->del || label == t->split;
 
-    return (slot){ t->mask, label, length ? length_weight : 1.0f };
+    return (slot){ t->mask, label, length ? options_of(t)->length_weight : 1.0f };
 }
 
 /* The canvas for `n` tokens: masks and shown tokens, and one run of masks that may be too long or
@@ -180,8 +193,11 @@ static slot hidden_slot(const rd_objective_tokens *t, int32_t label)
 static int fill_canvas(slot *out, const rd_objective_tokens *t, const int32_t *text, int n,
                        int room, rd_random *random)
 {
-    float rate = rd_random_below(random, 2) ? 1.0f : 0.1f + 0.9f * (float)rd_random_unit(random);
-    float kind = (float)rd_random_unit(random);
+    const rd_objective_options *o = options_of(t);
+    bool full = rd_random_unit(random) < (double)o->canvas_full;
+    float rate = full ? 1.0f : 0.1f + 0.9f * (float)rd_random_unit(random);
+    float kind = o->lengths ? (float)rd_random_unit(random) : 1.0f;
+    float wrong = o->canvas_short + o->canvas_long;
     int m = 0, run_start, run_end;
     bool *hidden = rd_alloc_array((size_t)n + 1, sizeof *hidden);
 
@@ -194,9 +210,9 @@ static int fill_canvas(slot *out, const rd_objective_tokens *t, const int32_t *t
 
     int run = run_end - run_start, shown = run, surplus = 0;
 
-    if (kind < 0.3f && run >= 2)
+    if (kind < o->canvas_short && run >= 2)
         shown = 1 + (int)rd_random_below(random, (uint32_t)run - 1);
-    else if ((kind >= 0.3f && kind < 0.6f) || n == 0)
+    else if ((kind >= o->canvas_short && kind < wrong) || (n == 0 && o->lengths))
         surplus = 1 + (int)rd_random_below(random, (uint32_t)(n / 2 + 8));
     for (int i = 0; i < n && m < room; i++) {
         if (i >= run_start + shown && i < run_end) continue; /* behind the split */
@@ -223,9 +239,9 @@ static void add_hole_block(rd_rows *r, const rd_objective_tokens *t, const rd_ho
     int start = hole->context_n + done, m;
 
     m = fill_canvas(canvas, t, hole->text + done, left, left + block, random);
-    if (m > block - ANCHOR_LEAST) {
+    if (m > block) m = block;
+    if (m > block - ANCHOR_LEAST && options_of(t)->lengths) {
         for (; m < block; m++) canvas[m] = hidden_slot(t, t->del);
-        m = block;
     }
     int len = m + least(block - m, hole->anchor_n);
 
@@ -305,11 +321,13 @@ void rd_draft_labels(const rd_objective_tokens *t, const int32_t *draft, int n, 
 static void add_draft(rd_rows *r, const rd_objective_tokens *t, const rd_hole *hole, int first,
                       const rd_draft_ids *draft)
 {
-    int own = r->n, len = draft->n + 1, start = hole->context_n;
+    const rd_objective_options *o = options_of(t);
+    int own = r->n, start = hole->context_n + draft->done, len = least(draft->n + 1, hole->block);
     int rows = len + least(hole->block - len, hole->anchor_n);
-    int32_t *label = rd_alloc_array((size_t)len, sizeof *label);
+    int32_t *label = rd_alloc_array((size_t)draft->n + 1, sizeof *label);
 
-    rd_draft_labels(t, draft->id, draft->n, hole->text, hole->text_n, label);
+    rd_draft_labels(t, draft->id, draft->n, hole->text + draft->done,
+                    (draft->until ? draft->until : hole->text_n) - draft->done, label);
     for (int i = 0; i < rows; i++) {
         rd_train_row row = { .position = start + i,
                              .clean_start = first,
@@ -324,9 +342,13 @@ static void add_draft(rd_rows *r, const rd_objective_tokens *t, const rd_hole *h
         } else {
             bool length = label[i] == t->del || label[i] == t->split;
 
+            bool tag = i < draft->n && draft->id[i] != t->mask && is_control(t, draft->id[i]);
+
             row.token = i < draft->n ? draft->id[i] : t->mask;
-            row.label = label[i];
-            row.weight = label[i] == row.token ? keep_weight : length ? draft_length_weight : 1.0f;
+            if (!tag && (o->lengths || !length)) row.label = label[i];
+            row.weight = label[i] == row.token ? o->keep_weight
+                         : length              ? o->draft_length_weight
+                                               : 1.0f;
         }
         *add(r) = row;
     }
@@ -340,13 +362,12 @@ static void ask_context(rd_rows *r, const rd_objective_tokens *t, const rd_hole 
     rd_noise noise = { .block = hole->block };
     int start =
         (int)rd_random_below(random, (uint32_t)(hole->context_n / hole->block)) * hole->block;
-    float rate = draw_rate(random, hole->block);
-    float weight = 1.0f / rate < rate_weight_most ? 1.0f / rate : rate_weight_most;
+    float rate = draw_rate(options_of(t), random, hole->block);
     bool *hidden = rd_alloc_array((size_t)hole->block, sizeof *hidden);
 
     for (int i = 0; i < hole->block; i++) hidden[i] = rd_random_unit(random) < (double)rate;
-    add_noisy_block(r, t, &noise, hole->context, hole->context_n, first, start, hidden, weight,
-                    random);
+    add_noisy_block(r, t, &noise, hole->context, hole->context_n, first, start, hidden,
+                    rate_weight(options_of(t), rate));
     free(hidden);
 }
 
@@ -365,9 +386,7 @@ void rd_rows_hole(rd_rows *r, const rd_objective_tokens *t, const rd_hole *hole,
     for (int done = 0; done <= whole; done += hole->block)
         for (int v = 0; v < hole->versions; v++)
             add_hole_block(r, t, hole, first, done, canvas, random);
-    for (int i = 0; i < hole->n_drafts; i++)
-        if (hole->drafts[i].n <= hole->block - ANCHOR_LEAST - 1)
-            add_draft(r, t, hole, first, &hole->drafts[i]);
+    for (int i = 0; i < hole->n_drafts; i++) add_draft(r, t, hole, first, &hole->drafts[i]);
     for (int i = 0; i < hole->context_copies; i++) ask_context(r, t, hole, first, random);
     free(canvas);
     rd_ids_clear(&clean);

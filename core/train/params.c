@@ -157,6 +157,21 @@ void rd_params_seed(const rd_params *p, float *w, uint64_t seed)
     }
 }
 
+void rd_params_shape(const rd_params *p, char out[RD_SHAPE_TEXT])
+{
+    const rd_model_config *c = &p->config;
+
+    snprintf(
+        out, RD_SHAPE_TEXT,
+        "%zu weights: vocabulary %d, hidden %d, %d layers, heads %d/%d x %d, width %d, experts "
+        "%d x %d top %d + %d, dense %d, groups %d/%d, block %d, rotary %d %g, scale %g",
+        p->size, c->vocab_size, c->hidden_size, c->num_hidden_layers, c->num_attention_heads,
+        c->num_key_value_heads, c->head_dim, c->intermediate_size, c->num_experts,
+        c->moe_intermediate_size, c->num_experts_per_tok, c->num_shared_experts,
+        c->first_k_dense_replace, c->topk_group, c->n_group, c->block_size, c->rotary_dim,
+        c->rope_theta, c->routed_scaling_factor);
+}
+
 rd_status rd_params_write(const rd_params *p, const float *w, rd_dtype type, const char *dir,
                           rd_error *err)
 {

@@ -51,6 +51,9 @@ const rd_param *rd_params_find(const rd_params *p, const char *name);
 /* Fill `w` [size] with a fresh model: normal(0, 0.02), outputs of the residual branches smaller by
  * the root of twice the layers, norms one, biases zero. */
 void rd_params_seed(const rd_params *p, float *w, uint64_t seed);
+/* The shape in words: two models with the same can stand in for each other. */
+enum { RD_SHAPE_TEXT = 224 };
+void rd_params_shape(const rd_params *p, char out[RD_SHAPE_TEXT]);
 /* Write a model folder's model.safetensors and config.json in `type` (F32 or BF16; norms, router
  * and bias are always F32). */
 rd_status rd_params_write(const rd_params *p, const float *w, rd_dtype type, const char *dir,

@@ -178,6 +178,18 @@ static float rate_now(const rd_trainer *t)
     return (float)lr;
 }
 
+/* The model's own words, for samples made of them. Run on the weights of the step, by the first thread's net. */
+static rd_status guess(void *model, const rd_rows *rows, int32_t *best, rd_error *err)
+{
+    rd_trainer *t = model;
+    rd_train_stats stats = { 0 };
+
+    if (rd_net_run(t->thread[0].net, t->in, rows->row, rows->n, 1.0f, NULL, &stats, err))
+        return err->status;
+    memcpy(best, rd_net_best(t->thread[0].net), (size_t)rows->n * sizeof *best);
+    return RD_OK;
+}
+
 static rd_status draw_packs(rd_trainer *t, rd_error *err)
 {
     double weight = 0.0;
@@ -188,10 +200,9 @@ static rd_status draw_packs(rd_trainer *t, rd_error *err)
         pack->n = 0;
         while (pack->n < t->o.rows_per_pack) {
             int before = pack->n;
+            rd_draw draw = { share_done(t), t->o.sample_rows, &t->random, guess, t };
 
-            if (t->sampler.sample(t->sampler.user, share_done(t), t->o.sample_rows, &t->random,
-                                  pack, err))
-                return err->status;
+            if (t->sampler.sample(t->sampler.user, &draw, pack, err)) return err->status;
             if (pack->n - before > t->o.sample_rows) {
                 return rd_fail(err, RD_INVALID, "a sample has %d rows, at most %d may be",
                                pack->n - before, t->o.sample_rows);
@@ -293,6 +304,7 @@ static rd_status run_packs(rd_trainer *t, const rd_rows *packs, int n, bool lear
             stats->right[k] += s->stats.right[k];
         }
         stats->flops += s->stats.flops;
+        stats->entropy += s->stats.entropy;
     }
     return RD_OK;
 }
@@ -301,7 +313,7 @@ static bool losses_are_numbers(const rd_train_stats *stats)
 {
     for (int i = 0; i < RD_TASKS; i++)
         if (!isfinite(stats->loss[i])) return false;
-    return true;
+    return isfinite(stats->entropy);
 }
 
 /* Why the loss is not a number: weights go first, for their gradients follow from them. */
@@ -339,17 +351,116 @@ static rd_status step(rd_trainer *t, rd_error *err)
     return RD_OK;
 }
 
-rd_status rd_trainer_measure(rd_trainer *t, double *bits_per_byte, rd_error *err)
+static double right_of(const rd_train_stats *s, int task)
 {
-    rd_train_stats stats = { 0 };
-    double loss = 0.0;
+    return s->labels[task] > 0 ? (double)s->right[task] / (double)s->labels[task] : (double)NAN;
+}
+
+static double bits_a_byte(double nats, int64_t bytes)
+{
+    return bytes > 0 ? nats / log(2.0) / (double)bytes : (double)NAN;
+}
+
+rd_status rd_trainer_measure(rd_trainer *t, rd_measure *out, rd_error *err)
+{
+    const rd_held *h = t->o.held;
+    rd_train_stats text = { 0 }, places = { 0 };
 
     t->scale = 1.0f;
-    if (choose_weights(t, err)) return err->status;
-    if (run_packs(t, t->o.held_out, t->o.held_out_packs, false, &stats, err)) return err->status;
-    for (int i = 0; i < RD_TASKS; i++) loss += stats.loss[i];
-    *bits_per_byte = loss / log(2.0) / (double)t->o.held_out_bytes;
+    if (choose_weights(t, err) || run_packs(t, h->text.pack, h->text.n, false, &text, err) ||
+        run_packs(t, h->places.pack, h->places.n, false, &places, err))
+        return err->status;
+    *out = (rd_measure){
+        .bits_per_byte = bits_a_byte(text.loss[RD_TASK_NEXT], h->text_bytes),
+        .hole_bits_per_byte = bits_a_byte(places.loss[RD_HELD_HOLE], h->hole_bytes),
+        .hole_right = right_of(&places, RD_HELD_HOLE),
+        .length_right = right_of(&places, RD_HELD_LENGTH),
+        .mended = right_of(&places, RD_HELD_MENDED),
+        .kept = right_of(&places, RD_HELD_KEPT),
+    };
     return RD_OK;
+}
+
+/* ---- terms ---- */
+
+enum { ARRAYS = 4, TERMS = 12, MORE_TERMS = 64 };
+
+typedef struct form { /* a checkpoint of this run, and what it points into */
+    rd_kept_array array[ARRAYS];
+    rd_kept_term term[TERMS + MORE_TERMS];
+    rd_checkpoint c;
+} form;
+
+__attribute__((format(printf, 3, 4))) static void add_term(form *f, const char *name,
+                                                           const char *format, ...)
+{
+    rd_kept_term *t = &f->term[f->c.terms++];
+    va_list args;
+
+    *t = (rd_kept_term){ .name = name };
+    va_start(args, format);
+    vsnprintf(t->value, sizeof t->value, format, args);
+    va_end(args);
+}
+
+static void fill_form(form *f, const rd_trainer *t)
+{
+    const rd_train_options *o = &t->o;
+    size_t n = t->p->size;
+    char shape[RD_SHAPE_TEXT];
+
+    *f = (form){ .c = { .random = t->random,
+                        .steps = t->steps,
+                        .averaged = t->averaged,
+                        .elapsed_s = t->elapsed_s } };
+    f->array[f->c.arrays++] = (rd_kept_array){ "weights", t->w, n };
+    f->array[f->c.arrays++] =
+        (rd_kept_array){ "moment.0", rd_optimizer_moment(t->optimizer, 0), n };
+    f->array[f->c.arrays++] =
+        (rd_kept_array){ "moment.1", rd_optimizer_moment(t->optimizer, 1), n };
+    if (t->mean) f->array[f->c.arrays++] = (rd_kept_array){ "mean", t->mean, n };
+    rd_params_shape(t->p, shape);
+    add_term(f, "shape", "%s", shape);
+    add_term(f, "seed", "%llu", (unsigned long long)o->seed);
+    add_term(f, "rows", "%d a step, %d a pack, %d a sample", o->rows_per_step, o->rows_per_pack,
+             o->sample_rows);
+    add_term(f, "length in steps", "%lld", (long long)o->steps);
+    add_term(f, "optimizer", "%s", o->optimizer.muon ? "muon" : "adamw");
+    add_term(f, "mean of weights", "%s", t->mean ? "kept" : "not kept");
+    add_term(f, "data", "%s", o->data ? o->data : "not named");
+    int same = f->c.terms;
+
+    add_term(f, "learning rate", "%g, warm-up %d, decay over %g", (double)o->lr, o->warm_up,
+             (double)o->decay_share);
+    add_term(f, "last shares", "int8 %g, mean %g", (double)o->fake_int8_share,
+             (double)o->average_share);
+    add_term(f, "constants", "%g %g %g %g %g %g %g", (double)o->optimizer.beta1,
+             (double)o->optimizer.beta2, (double)o->optimizer.eps, (double)o->optimizer.decay,
+             (double)o->optimizer.clip, (double)o->optimizer.momentum,
+             (double)o->optimizer.bias_rate);
+    if (o->steps == 0) add_term(f, "minutes", "%g", o->minutes);
+    for (int i = 0; i < o->n_terms; i++) f->term[f->c.terms++] = o->terms[i];
+    /* A run in minutes may change how it goes on. */
+    for (int i = same; i < f->c.terms && o->steps == 0; i++) f->term[i].may_change = true;
+    f->c.array = f->array;
+    f->c.term = f->term;
+}
+
+/* What this run is, for whoever wants to repeat it. */
+static rd_status write_terms(const rd_trainer *t, rd_error *err)
+{
+    char path[4096];
+    rd_buf text = { 0 };
+    form f;
+
+    snprintf(path, sizeof path, "%s/run.txt", t->o.dir);
+    fill_form(&f, t);
+    for (int i = 0; i < f.c.terms; i++)
+        rd_buf_format(&text, "%s: %s\n", f.term[i].name, f.term[i].value);
+    rd_status s = rd_file_write(path, text.data, text.len, err);
+
+    rd_buf_clear(&text);
+    return s;
 }
 
 /* ---- reports ---- */
@@ -363,24 +474,32 @@ static rd_status open_csv(rd_trainer *t, rd_error *err)
     t->csv = fopen(path, t->steps > 0 ? "a" : "w");
     if (!t->csv) return rd_fail(err, RD_IO, "%s: %s", path, strerror(errno));
     if (t->steps == 0)
-        fputs("step,elapsed_s,total,next,hole,block,edit,lr,norm,rows_per_s,gflops,bits_per_byte\n",
+        fputs("step,elapsed_s,total,next,hole,block,edit,lr,norm,rows_per_s,gflops,bits_per_byte,"
+              "hole_bits_per_byte,hole_right,length_right,mended,kept\n",
               t->csv);
-    return RD_OK;
+    return write_terms(t, err);
 }
 
 /* A line of the log that cannot be written is lost; the run is not. */
 static void write_csv(rd_trainer *t, const rd_train_progress *p)
 {
     if (!t->csv) return;
-    fprintf(t->csv, "%lld,%.1f,%.4f,%.4f,%.4f,%.4f,%.4f,%.3g,%.3f,%.0f,%.1f,%.4f\n",
-            (long long)p->step, p->elapsed_s, p->total, p->loss[RD_TASK_NEXT],
-            p->loss[RD_TASK_HOLE], p->loss[RD_TASK_BLOCK], p->loss[RD_TASK_EDIT], p->lr, p->norm,
-            p->rows_per_s, p->gflops, p->bits_per_byte);
+    const rd_measure *h = &p->held;
+
+    fprintf(t->csv, "%lld,%.1f,%.4f,%.4f,%.4f,%.4f,%.4f,%.3g,%.3f,%.0f,%.1f", (long long)p->step,
+            p->elapsed_s, p->total, p->loss[RD_TASK_NEXT], p->loss[RD_TASK_HOLE],
+            p->loss[RD_TASK_BLOCK], p->loss[RD_TASK_EDIT], p->lr, p->norm, p->rows_per_s,
+            p->gflops);
+    fprintf(t->csv, ",%.4f,%.4f,%.4f,%.4f,%.4f,%.4f\n", h->bits_per_byte, h->hole_bits_per_byte,
+            h->hole_right, h->length_right, h->mended, h->kept);
     if (fflush(t->csv)) rd_log(RD_LOG_WARN, "%s/log.csv: %s", t->o.dir, strerror(errno));
     clearerr(t->csv);
 }
 
-static void report(rd_trainer *t, double bits_per_byte)
+static const rd_measure nothing_measured = { (double)NAN, (double)NAN, (double)NAN,
+                                             (double)NAN, (double)NAN, (double)NAN };
+
+static void report(rd_trainer *t, const rd_measure *held)
 {
     double now = rd_now_ms(), seconds = (now - t->since_ms) / 1e3, loss = 0.0, weight = 0.0;
     rd_train_progress p = { .step = t->steps,
@@ -390,7 +509,8 @@ static void report(rd_trainer *t, double bits_per_byte)
                             .rows_per_s = t->rows / seconds,
                             .gflops = t->stats.flops / seconds / 1e9,
                             .elapsed_s = t->elapsed_s,
-                            .bits_per_byte = bits_per_byte };
+                            .measured = held,
+                            .held = held ? *held : nothing_measured };
 
     for (int i = 0; i < RD_TASKS; i++) {
         double labels = (double)t->stats.labels[i];
@@ -420,7 +540,7 @@ rd_status rd_trainer_run(rd_trainer *t, int64_t steps, rd_error *err)
     if (t->o.dir) rd_checkpoint_sweep(t->o.dir);
     t->since_ms = last;
     while (share_done(t) < 1.0 && t->steps < until) {
-        double bits = (double)NAN;
+        rd_measure held;
 
         if (rd_cancelled(t->o.cancel)) {
             if (t->o.dir && rd_trainer_checkpoint(t, t->o.dir, err)) return err->status;
@@ -433,11 +553,12 @@ rd_status rd_trainer_run(rd_trainer *t, int64_t steps, rd_error *err)
         t->elapsed_s += (now - last) / 1e3;
         last = now;
         bool over = share_done(t) >= 1.0 || t->steps >= until;
-        bool measure = t->o.held_out && (over || now - measured >= 1e3 * t->o.measure_s);
+        bool measure = t->o.held && (over || now - measured >= 1e3 * t->o.measure_s);
 
-        if (measure && rd_trainer_measure(t, &bits, err)) return err->status;
+        if (measure && rd_trainer_measure(t, &held, err)) return err->status;
         if (measure) measured = now;
-        if (over || measure || now - t->since_ms >= 1e3 * t->o.report_s) report(t, bits);
+        if (over || measure || now - t->since_ms >= 1e3 * t->o.report_s)
+            report(t, measure ? &held : NULL);
         if (t->o.dir && (over || now - kept >= 1e3 * t->o.checkpoint_s)) {
             if (rd_trainer_checkpoint(t, t->o.dir, err) && over) return err->status;
             /* A full disk can be emptied; the last checkpoint and the run are both worth keeping. */
@@ -450,72 +571,6 @@ rd_status rd_trainer_run(rd_trainer *t, int64_t steps, rd_error *err)
 }
 
 /* ---- checkpoints ---- */
-
-enum { ARRAYS = 4, TERMS = 12 };
-
-typedef struct form { /* a checkpoint of this run, and what it points into */
-    rd_kept_array array[ARRAYS];
-    rd_kept_term term[TERMS];
-    rd_checkpoint c;
-} form;
-
-__attribute__((format(printf, 3, 4))) static void add_term(form *f, const char *name,
-                                                           const char *format, ...)
-{
-    rd_kept_term *t = &f->term[f->c.terms++];
-    va_list args;
-
-    t->name = name;
-    va_start(args, format);
-    vsnprintf(t->value, sizeof t->value, format, args);
-    va_end(args);
-}
-
-static void fill_form(form *f, const rd_trainer *t)
-{
-    const rd_model_config *c = &t->p->config;
-    const rd_train_options *o = &t->o;
-    size_t n = t->p->size;
-
-    *f = (form){ .c = { .random = t->random,
-                        .steps = t->steps,
-                        .averaged = t->averaged,
-                        .elapsed_s = t->elapsed_s } };
-    f->array[f->c.arrays++] = (rd_kept_array){ "weights", t->w, n };
-    f->array[f->c.arrays++] =
-        (rd_kept_array){ "moment.0", rd_optimizer_moment(t->optimizer, 0), n };
-    f->array[f->c.arrays++] =
-        (rd_kept_array){ "moment.1", rd_optimizer_moment(t->optimizer, 1), n };
-    if (t->mean) f->array[f->c.arrays++] = (rd_kept_array){ "mean", t->mean, n };
-    add_term(
-        f, "shape",
-        "%zu weights: vocabulary %d, hidden %d, %d layers, heads %d/%d x %d, width %d, experts "
-        "%d x %d top %d + %d, dense %d, groups %d/%d, block %d, rotary %d %g, scale %g",
-        n, c->vocab_size, c->hidden_size, c->num_hidden_layers, c->num_attention_heads,
-        c->num_key_value_heads, c->head_dim, c->intermediate_size, c->num_experts,
-        c->moe_intermediate_size, c->num_experts_per_tok, c->num_shared_experts,
-        c->first_k_dense_replace, c->topk_group, c->n_group, c->block_size, c->rotary_dim,
-        c->rope_theta, c->routed_scaling_factor);
-    add_term(f, "seed", "%llu", (unsigned long long)o->seed);
-    add_term(f, "rows", "%d a step, %d a pack, %d a sample", o->rows_per_step, o->rows_per_pack,
-             o->sample_rows);
-    add_term(f, "length in steps", "%lld", (long long)o->steps);
-    add_term(f, "optimizer", "%s", o->optimizer.muon ? "muon" : "adamw");
-    add_term(f, "mean of weights", "%s", t->mean ? "kept" : "not kept");
-    add_term(f, "data", "%s", o->data ? o->data : "not named");
-    if (o->steps == 0) goto over; /* a run in minutes may change the rest */
-    add_term(f, "learning rate", "%g, warm-up %d, decay over %g", (double)o->lr, o->warm_up,
-             (double)o->decay_share);
-    add_term(f, "last shares", "int8 %g, mean %g", (double)o->fake_int8_share,
-             (double)o->average_share);
-    add_term(f, "constants", "%g %g %g %g %g %g %g", (double)o->optimizer.beta1,
-             (double)o->optimizer.beta2, (double)o->optimizer.eps, (double)o->optimizer.decay,
-             (double)o->optimizer.clip, (double)o->optimizer.momentum,
-             (double)o->optimizer.bias_rate);
-over:
-    f->c.array = f->array;
-    f->c.term = f->term;
-}
 
 rd_status rd_trainer_checkpoint(rd_trainer *t, const char *dir, rd_error *err)
 {

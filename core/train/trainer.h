@@ -9,16 +9,51 @@
 #define RD_TRAIN_TRAINER_H
 
 #include "core/base/cancel.h"
+#include "core/train/checkpoint.h"
 #include "core/train/objective.h"
 #include "core/train/optimizer.h"
 
-/* Where samples come from. `sample` appends the rows of one sample, at most `most`, drawing only
- * from `random`; progress is the share of the run that is done. */
+/* What a sample is drawn with. Nothing but this may decide: then a run that goes on draws what it would have drawn. */
+typedef struct rd_draw {
+    double progress; /* share of the run that is done */
+    int most;        /* rows */
+    rd_random *random;
+    /* What the model says now: the first choice for each labelled row of a pack of at most `most` rows, -1 for the others.
+     * A pass more, so for few samples; NULL where there is no model. */
+    rd_status (*guess)(void *model, const rd_rows *rows, int32_t *best, rd_error *err);
+    void *model;
+} rd_draw;
+
+/* Where samples come from. `sample` appends the rows of one. */
 typedef struct rd_sampler {
     void *user;
-    rd_status (*sample)(void *user, double progress, int most, rd_random *random, rd_rows *rows,
-                        rd_error *err);
+    rd_status (*sample)(void *user, const rd_draw *draw, rd_rows *rows, rd_error *err);
 } rd_sampler;
+
+typedef struct rd_packs {
+    rd_rows *pack;
+    int n;
+} rd_packs;
+
+/* Tasks of the rows of rd_held.places: what is counted apart. */
+enum { RD_HELD_HOLE, RD_HELD_LENGTH, RD_HELD_MENDED, RD_HELD_KEPT };
+
+/* Fixed questions over text that is never trained on (measure.h). */
+typedef struct rd_held {
+    rd_packs text;      /* next-token rows */
+    rd_packs places;    /* holes and rewrites */
+    int64_t text_bytes; /* of the labelled text */
+    int64_t hole_bytes; /* of the holes that are asked for */
+} rd_held;
+
+/* Answers to them; NAN where nothing is asked. */
+typedef struct rd_measure {
+    double bits_per_byte;      /* text from left to right */
+    double hole_bits_per_byte; /* holes of the true length, all masks */
+    double hole_right;         /* share of their tokens that were the first choice */
+    double length_right;       /* share of the deletes and splits of canvases of a wrong length */
+    double mended, kept;       /* share of the wrong tokens corrected, of the right ones kept */
+} rd_measure;
 
 typedef struct rd_train_progress {
     int64_t step;
@@ -29,7 +64,8 @@ typedef struct rd_train_progress {
     double lr, norm;
     double rows_per_s, gflops;
     double elapsed_s, left_s;
-    double bits_per_byte; /* of the held-out text, when it was just measured; else NAN */
+    bool measured;
+    rd_measure held; /* where it was just measured */
 } rd_train_progress;
 
 typedef struct rd_train_options {
@@ -49,14 +85,15 @@ typedef struct rd_train_options {
     float
         average_share; /* the last part, whose mean of weights is the result; 0: the last weights */
     rd_optimizer_options optimizer;
-    const char *dir; /* log.csv, checkpoint and model go here; NULL: nothing is written */
+    /* log.csv, run.txt (the terms, a line each), checkpoint and model go here; NULL: nothing is written */
+    const char *dir;
     const char
         *data; /* names what is sampled; a checkpoint over other data is refused. May be NULL */
+    const rd_kept_term *terms; /* more that shapes the run, kept in checkpoints; borrowed */
+    int n_terms;
     double checkpoint_s, report_s, measure_s;
-    const rd_rows *held_out; /* packs of next-token rows, or NULL; borrowed */
-    int held_out_packs;
-    int64_t held_out_bytes;
-    rd_cancel *cancel; /* stops after the step under way, with a checkpoint */
+    const rd_held *held; /* or NULL; borrowed */
+    rd_cancel *cancel;   /* stops after the step under way, with a checkpoint */
     void (*report)(void *user, const rd_train_progress *progress);
     void *user;
 } rd_train_options;
@@ -80,8 +117,8 @@ rd_status rd_trainer_resume(rd_trainer *t, const char *dir, rd_error *err);
 rd_status rd_trainer_run(rd_trainer *t, int64_t steps, rd_error *err);
 /* RD_INVALID, and nothing written, where a weight or moment is not finite. */
 rd_status rd_trainer_checkpoint(rd_trainer *t, const char *dir, rd_error *err);
-/* Bits per byte of the held-out text: the chain rule from left to right. */
-rd_status rd_trainer_measure(rd_trainer *t, double *bits_per_byte, rd_error *err);
+/* The held-out questions, answered with the weights as they are. */
+rd_status rd_trainer_measure(rd_trainer *t, rd_measure *out, rd_error *err);
 
 float *rd_trainer_weights(rd_trainer *t); /* [p->size], borrowed */
 /* What the run made: the mean of weights where it has one, else the weights. Borrowed. */

@@ -115,12 +115,12 @@ static void engine_surprise(const char *dir, const char *isa, const int32_t *con
 Test(agree, a_hole_has_the_same_probabilities_in_training_and_in_use)
 {
     static uint8_t flags[VOCAB];
-    rd_objective_tokens t = { MASK, DEL, SPLIT, SUFFIX, PREFIX, FILL, flags, VOCAB };
+    rd_objective_tokens t = { MASK, DEL, SPLIT, SUFFIX, PREFIX, FILL, flags, VOCAB, NULL };
     int32_t context[CONTEXT], text[TEXT], anchor[40], wrong[6];
     char dir[] = "/tmp/redraft-agree-XXXXXX";
     static float w[1 << 19];
     rd_random r = rd_random_seed(9);
-    rd_draft_ids draft = { wrong, 6 };
+    rd_draft_ids draft = { .id = wrong, .n = 6 };
     rd_rows rows = { 0 };
     rd_params p;
     rd_error err;

@@ -2,7 +2,8 @@
  *
  * The loss jumps where a row changes its experts, and has no slope there. So each difference looks at
  * the routes of both its ends: where they are not those of the middle, it is taken again over a
- * shorter way, and left out if that does not help; few may be left out. */
+ * shorter way, and left out if that does not help; few may be left out. The same holds where a row stops being
+ * right, for then its entropy counts no more. */
 #include "core/base/memory.h"
 #include "core/train/backward.h"
 #include "plugins/cpu/gemm_train.h"
@@ -49,6 +50,7 @@ typedef struct bench {
     float *w, *grad;
     rd_train_row row[ROWS];
     bool route[LAYERS][ROWS][EXPERTS]; /* of the weights as they are */
+    bool right[ROWS];                  /* likewise */
     int checked, jumped;
 } bench;
 
@@ -122,7 +124,12 @@ static double loss_of(bench *b, float *grad)
     rd_error err = { 0 };
 
     cr_assert(!rd_net_run(b->net, b->w, b->row, ROWS, 1.0f, grad, &stats, &err), "%s", err.text);
-    return stats.loss[0] + stats.loss[1];
+    return stats.loss[0] + stats.loss[1] + stats.entropy;
+}
+
+static bool is_right(const bench *b, int i)
+{
+    return b->row[i].label >= 0 && rd_net_best(b->net)[i] == b->row[i].label;
 }
 
 /* Which experts each row of the last pass went to. */
@@ -153,6 +160,7 @@ static bool slope(bench *b, const rd_param *q, const float *way, double step, do
         side[s] = loss_of(b, NULL);
         read_routes(b, route);
         smooth = smooth && !memcmp(route, b->route, sizeof route);
+        for (int i = 0; i < ROWS; i++) smooth = smooth && is_right(b, i) == b->right[i];
     }
     memcpy(w, old, n * sizeof *old);
     free(old);
@@ -204,7 +212,18 @@ static void check_tensor(bench *b, const rd_param *q, rd_random *r)
     free(way);
 }
 
-static void check_every_gradient(const rd_model_config *config)
+/* Two of three masks ask for what the model says already, and to be sure of it. */
+static void ask_for_confidence(bench *b)
+{
+    loss_of(b, NULL);
+    for (int i = CLEAN; i < ROWS; i++) {
+        if (b->row[i].label < 0) continue;
+        b->row[i].confidence = 1.5f;
+        if (i % 3) b->row[i].label = rd_net_best(b->net)[i];
+    }
+}
+
+static void check_every_gradient(const rd_model_config *config, bool sure)
 {
     int checked = 0, jumped = 0;
 
@@ -213,8 +232,10 @@ static void check_every_gradient(const rd_model_config *config)
         rd_random r = rd_random_seed(77 + seed);
 
         bench_open(&b, config, seed);
+        if (sure) ask_for_confidence(&b);
         loss_of(&b, b.grad);
         read_routes(&b, b.route);
+        for (int i = 0; i < ROWS; i++) b.right[i] = is_right(&b, i);
         for (int i = 0; i < b.p.count; i++) check_tensor(&b, &b.p.param[i], &r);
         checked += b.checked;
         jumped += b.jumped;
@@ -227,7 +248,44 @@ static void check_every_gradient(const rd_model_config *config)
 
 Test(backward, agrees_with_finite_differences_for_every_weight)
 {
-    check_every_gradient(&tiny);
+    check_every_gradient(&tiny, false);
+}
+
+Test(backward, agrees_with_finite_differences_where_right_rows_are_to_be_sure)
+{
+    check_every_gradient(&tiny, true);
+}
+
+Test(backward, the_entropy_of_right_rows_alone_is_counted)
+{
+    enum { VOCAB = 40 };
+    bench b = { 0 };
+    rd_train_stats stats = { 0 };
+    double entropy = 0.0;
+    int right = 0;
+    rd_error err;
+
+    bench_open(&b, &tiny, 3);
+    ask_for_confidence(&b);
+    cr_assert(!rd_net_run(b.net, b.w, b.row, ROWS, 1.0f, NULL, &stats, &err));
+    for (int i = 0; i < ROWS; i++) b.right[i] = is_right(&b, i), right += b.right[i];
+
+    /* The probability of every token in every right row, by asking for it. */
+    for (int v = 0; v < VOCAB; v++) {
+        rd_train_stats asked = { 0 };
+
+        for (int i = CLEAN; i < ROWS; i++)
+            if (b.right[i]) b.row[i].label = v;
+        cr_assert(!rd_net_run(b.net, b.w, b.row, ROWS, 1.0f, NULL, &asked, &err));
+        for (int i = CLEAN; i < ROWS; i++)
+            if (b.right[i])
+                entropy +=
+                    exp(-(double)rd_net_surprise(b.net)[i]) * (double)rd_net_surprise(b.net)[i];
+    }
+
+    cr_assert_gt(right, 5);
+    cr_assert_float_eq(stats.entropy, 1.5 * entropy, 1e-3 * entropy);
+    bench_close(&b);
 }
 
 Test(backward, agrees_with_finite_differences_untied_in_groups_and_without_shared_expert)
@@ -238,7 +296,7 @@ Test(backward, agrees_with_finite_differences_untied_in_groups_and_without_share
     config.n_group = 2;
     config.topk_group = 1;
     config.num_shared_experts = 0;
-    check_every_gradient(&config);
+    check_every_gradient(&config, false);
 }
 
 Test(backward, agrees_with_finite_differences_for_one_expert_a_token)
@@ -246,7 +304,7 @@ Test(backward, agrees_with_finite_differences_for_one_expert_a_token)
     rd_model_config config = tiny;
 
     config.num_experts_per_tok = 1;
-    check_every_gradient(&config);
+    check_every_gradient(&config, false);
 }
 
 Test(backward, a_row_sees_its_sight_and_nothing_else)

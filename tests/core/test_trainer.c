@@ -177,9 +177,9 @@ static text *make_text(uint64_t seed)
         t->id[t->n++] = number_of(t, w->text + i, len);
     }
     for (int i = 0; i < CONTROL; i++) t->flags[t->words + i] = RD_TOKEN_CONTROL;
-    t->tokens =
-        (rd_objective_tokens){ t->words,     t->words + 1, t->words + 2, t->words + 3,
-                               t->words + 4, t->words + 5, t->flags,     t->words + CONTROL };
+    t->tokens = (rd_objective_tokens){ t->words,     t->words + 1,       t->words + 2,
+                                       t->words + 3, t->words + 4,       t->words + 5,
+                                       t->flags,     t->words + CONTROL, NULL };
     free(w);
     return t;
 }
@@ -197,18 +197,42 @@ static const int32_t *tile_of(const text *t, int i)
     return t->id + (start < t->n - WINDOW ? start : t->n - WINDOW);
 }
 
-static rd_status sample(void *user, double progress, int most, rd_random *random, rd_rows *rows,
-                        rd_error *err)
+static rd_status sample(void *user, const rd_draw *draw, rd_rows *rows, rd_error *err)
 {
     text *t = user;
     rd_noise noise = { .block = BLOCK, .pair = true };
-    const int32_t *tile = tile_of(t, (int)rd_random_below(random, (uint32_t)tiles_of(t)));
+    const int32_t *tile = tile_of(t, (int)rd_random_below(draw->random, (uint32_t)tiles_of(t)));
 
-    (void)progress;
-    (void)most;
     (void)err;
-    rd_rows_blocks(rows, &t->tokens, &noise, tile, WINDOW, random);
+    rd_rows_blocks(rows, &t->tokens, &noise, tile, WINDOW, draw->random);
     return RD_OK;
+}
+
+/* A window in which the model's own first choices stand where it would not have found the text. */
+static rd_status sample_own_words(void *user, const rd_draw *draw, rd_rows *rows, rd_error *err)
+{
+    text *t = user;
+    rd_noise noise = { .block = BLOCK };
+    const int32_t *tile = tile_of(t, (int)rd_random_below(draw->random, (uint32_t)tiles_of(t)));
+    int32_t best[2 * WINDOW], instead[WINDOW];
+    rd_rows asked = { 0 };
+    int wrong = 0;
+
+    rd_rows_blocks(&asked, &t->tokens, &noise, tile, WINDOW, draw->random);
+    rd_status s = draw->guess(draw->model, &asked, best, err);
+
+    for (int i = 0; i < WINDOW; i++) instead[i] = -1;
+    for (int i = 0; i < asked.n && !s; i++) {
+        cr_assert_eq(best[i] < 0, asked.row[i].label < 0);
+        if (best[i] < 0 || best[i] == asked.row[i].label) continue;
+        instead[asked.row[i].position] = best[i];
+        wrong++;
+    }
+    cr_assert(s || wrong > 10, "%d wrong guesses", wrong);
+    noise.instead = instead;
+    if (!s) rd_rows_blocks(rows, &t->tokens, &noise, tile, WINDOW, draw->random);
+    rd_rows_clear(&asked);
+    return s;
 }
 
 static rd_model_config shape(const text *t, bool small)
@@ -256,6 +280,7 @@ typedef struct setting {
     rd_product product[THREADS];
     rd_train_options o;
     char dir[64];
+    bool own_words; /* samples are made of them */
 } setting;
 
 static setting set(int64_t steps, bool small, uint64_t seed)
@@ -287,7 +312,7 @@ static setting set(int64_t steps, bool small, uint64_t seed)
 
 static rd_trainer *start(setting *s)
 {
-    rd_sampler sampler = { s->t, sample };
+    rd_sampler sampler = { s->t, s->own_words ? sample_own_words : sample };
     rd_trainer *t = NULL;
     rd_error err = { 0 };
 
@@ -466,6 +491,33 @@ Test(trainer, threads_do_not_show_in_the_weights, .timeout = 120)
     unset(&s);
 }
 
+Test(trainer, samples_of_the_models_own_words_are_the_same_after_a_stop_and_on_any_threads,
+     .timeout = 120)
+{
+    setting s = set(8, true, 1);
+    rd_error err = { 0 };
+
+    s.own_words = true;
+    s.o.fake_int8_share = 0.4f; /* then the words are those of the rounded weights */
+    rd_trainer *whole = start(&s);
+    run(whole, 0);
+    s.o.threads = 1;
+    rd_trainer *first = start(&s);
+    run(first, 6);
+    cr_assert(!rd_trainer_checkpoint(first, s.dir, &err), "%s", err.text);
+    rd_trainer *second = start(&s);
+    cr_assert(!rd_trainer_resume(second, s.dir, &err), "%s", err.text);
+    run(second, 0);
+
+    cr_assert_eq(rd_trainer_steps(second), 8);
+    cr_assert_arr_eq(rd_trainer_weights(whole), rd_trainer_weights(second),
+                     s.p.size * sizeof(float));
+    rd_trainer_close(whole);
+    rd_trainer_close(first);
+    rd_trainer_close(second);
+    unset(&s);
+}
+
 /* ---- int8 and the mean ---- */
 
 static double loss_on(setting *s, const float *w)
@@ -477,7 +529,7 @@ static double loss_on(setting *s, const float *w)
     rd_net *net;
 
     cr_assert(!rd_net_open(&s->p, s->product[0], 3 * WINDOW, &net, &err), "%s", err.text);
-    sample(s->t, 0.0, 0, &random, &rows, &err);
+    sample(s->t, &(rd_draw){ .random = &random }, &rows, &err);
     cr_assert(!rd_net_run(net, w, rows.row, rows.n, 1.0f, NULL, &stats, &err), "%s", err.text);
     rd_net_close(net);
     rd_rows_clear(&rows);
@@ -645,7 +697,11 @@ Test(trainer, a_checkpoint_of_another_run_is_refused_by_what_differs, .timeout =
     setting s = set(20, true, 1);
     rd_error err = { 0 };
 
+    rd_kept_term pairs = { .name = "mixture.pairs", .value = "on" };
+
     s.o.data = "this corpus";
+    s.o.terms = &pairs;
+    s.o.n_terms = 1;
     rd_trainer *t = start(&s);
     cr_assert_eq(rd_trainer_resume(t, s.dir, &err), RD_NOT_FOUND);
     run(t, 1);
@@ -672,6 +728,9 @@ Test(trainer, a_checkpoint_of_another_run_is_refused_by_what_differs, .timeout =
     s.o = o, s.o.average_share = 0.1f;
     refused(&s, "mean of weights was not kept");
     s.o = o;
+    strcpy(pairs.value, "off");
+    refused(&s, "mixture.pairs was on; of this run it is off");
+    strcpy(pairs.value, "on");
     s.p.config.rope_theta = 20000.0;
     refused(&s, "shape was");
     s.p.config.rope_theta = 10000.0;
@@ -681,11 +740,14 @@ Test(trainer, a_checkpoint_of_another_run_is_refused_by_what_differs, .timeout =
     unset(&s);
 }
 
-Test(trainer, a_run_in_minutes_may_change_its_length, .timeout = 120)
+Test(trainer, a_run_in_minutes_may_change_its_length_rates_and_mixture, .timeout = 120)
 {
     setting s = set(0, true, 1);
+    rd_kept_term pairs = { .name = "mixture.pairs", .value = "on" };
     rd_error err = { 0 };
 
+    s.o.terms = &pairs;
+    s.o.n_terms = 1;
     s.o.minutes = 1e6;
     rd_trainer *t = start(&s);
     run(t, 2);
@@ -693,6 +755,7 @@ Test(trainer, a_run_in_minutes_may_change_its_length, .timeout = 120)
     rd_trainer_close(t);
     s.o.minutes = 2e6;
     s.o.lr *= 0.5f;
+    strcpy(pairs.value, "off");
     t = start(&s);
 
     cr_assert(!rd_trainer_resume(t, s.dir, &err), "%s", err.text);

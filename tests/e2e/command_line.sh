@@ -91,7 +91,7 @@ expect 1 'config.json' "$redraft" infill a.py:1:1 --model m
 "$redraft" plugins >/dev/full 2>err
 check 'a full disk is not noticed' $((1 - $?))
 
-for call in infill rewrite score generate tokenize quantize train bench plugins conformance; do
+for call in infill rewrite score generate tokenize quantize train average bench plugins conformance; do
     "$redraft" "$call" --help >out || check "$call --help" 1
     [ "$(wc -l <out)" -le 24 ]; check "$call --help fits a screen" $?
 done

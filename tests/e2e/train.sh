@@ -64,6 +64,34 @@ expect 0 'from whole/model' "$redraft" train c --out again --from whole/model --
 cmp -s whole/model/tokenizer.json again/model/tokenizer.json; check '--from keeps the tokenizer' $?
 expect 0 '' "$redraft" train c --out again8 --from packed --rows 512 --steps 2
 
+# The mean of two: of one shape and tokenizer, as bfloat16.
+expect 0 '' "$redraft" average whole/model again/model --out mean
+expect 0 '' "$redraft" infill a.py:4:11 --model mean --max-tokens 8
+cmp -s whole/model/tokenizer.json mean/tokenizer.json; check 'the mean keeps the tokenizer' $?
+expect 0 '' "$redraft" average whole/model whole/model whole/model --out same
+cmp -s whole/model/model.safetensors same/model.safetensors; check 'the mean of equals is the same' $?
+expect 1 'cannot be written onto' "$redraft" average whole/model again/model --out again/model
+expect 2 'two models or more' "$redraft" average whole/model --out mean
+expect 1 'nowhere' "$redraft" average whole/model nowhere --out mean
+
+# What a run was, and one objective less.
+grep -q '^mixture.pairs: on' whole/run.txt; check 'run.txt tells the mixture' $?
+grep -q '^seed: 3' whole/run.txt; check 'run.txt tells the seed' $?
+[ "$(tail -n 1 whole/log.csv | tr , '\n' | wc -l)" = 17 ]; check 'the log has the held-out questions' $?
+tail -n 1 whole/log.csv | grep -q nan; [ $? = 1 ]; check 'a held-out question was not asked' $?
+expect 0 '' "$redraft" train c --out again --shape tiny --rows 512 --steps 2 --mix early=1,next-early=1 --no-fake-quant
+tail -n 1 again/log.csv | cut -d, -f5 | grep -q nan; check 'holes are switched off' $?
+expect 1 'mixture.pairs was on; of this run it is off' "$redraft" train c --out part $tiny --mix pairs=off --resume
+expect 2 'no key nothing' "$redraft" train c --out x --mix nothing=1
+expect 2 'masked is 2; it is a number from 0 to 1' "$redraft" train c --out x --mix masked=2
+expect 0 '' "$redraft" train --mix list
+grep -q '^pairs  *on ' out; check 'the keys are listed' $?
+expect 0 '' "$redraft" train c --out small --shape tiny --rows 512 --steps 2 --vocab 400
+grep -q 'vocabulary 400' small/run.txt; check '--vocab sets the size' $?
+expect 1 'another shape' "$redraft" average whole/model small/model --out mean
+expect 2 'packed already' "$redraft" train whole --out x --shape tiny --vocab 400
+expect 2 'brings its own tokenizer' "$redraft" train c --out x --from whole/model --vocab 400
+
 # Other terms, other data, torn files: refused by name.
 expect 1 'seed was 3; of this run it is 4' "$redraft" train c --out part $tiny --seed 4 --resume
 expect 1 'length in steps was 300' "$redraft" train c --out part --shape tiny --rows 512 --minutes 1 --seed 3 --average 0.1 --resume

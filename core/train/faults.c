@@ -1,5 +1,5 @@
 /* faults.c - a small lexer, and six ways to be wrong. */
-#include "core/eval/faults.h"
+#include "core/train/faults.h"
 
 #include "core/base/memory.h"
 
@@ -149,7 +149,7 @@ static bool is_name(const char *s, size_t n)
 }
 
 /* A word of the file, found from a drawn place on. */
-static bool other_name(const rd_case_file *f, const window *w, const token *t, rd_random *random,
+static bool other_name(const rd_fault_place *f, const window *w, const token *t, rd_random *random,
                        rd_buf *out)
 {
     const char *word = w->text + t->start;
@@ -165,7 +165,7 @@ static bool other_name(const rd_case_file *f, const window *w, const token *t, r
     return true;
 }
 
-static bool try_fault(const rd_case_file *f, const window *w, int i, rd_fault fault,
+static bool try_fault(const rd_fault_place *f, const window *w, int i, rd_fault fault,
                       rd_random *random, rd_buf *out)
 {
     const token *t = &w->token[i];
@@ -188,14 +188,13 @@ static bool try_fault(const rd_case_file *f, const window *w, int i, rd_fault fa
     return false;
 }
 
-bool rd_fault_make(const rd_case_file *f, size_t start, size_t end, rd_fault fault,
-                   rd_random *random, rd_buf *out)
+bool rd_fault_make(const rd_fault_place *f, rd_fault fault, rd_random *random, rd_buf *out)
 {
     window *w = rd_alloc0(sizeof *w);
     bool made = false;
 
-    w->text = f->text + start;
-    w->n = end - start;
+    w->text = f->text + f->start;
+    w->n = f->end - f->start;
     lex(w);
     for (int draw = 0; draw < DRAWS && w->tokens > 0 && !made; draw++) {
         int i = (int)rd_random_below(random, (uint32_t)w->tokens);
@@ -205,50 +204,4 @@ bool rd_fault_make(const rd_case_file *f, size_t start, size_t end, rd_fault fau
     }
     free(w);
     return made;
-}
-
-/* ---- finding it ---- */
-
-void rd_fault_range(const char *clean, size_t n, const char *faulty, size_t m, size_t *start,
-                    size_t *end)
-{
-    size_t least = n < m ? n : m, head = 0, tail = 0;
-
-    while (head < least && clean[head] == faulty[head]) head++;
-    while (tail < least - head && clean[n - 1 - tail] == faulty[m - 1 - tail]) tail++;
-    *start = head < m ? head : m > 0 ? m - 1 : 0;
-    *end = m - tail > *start ? m - tail : *start + 1;
-}
-
-static bool meets(const rd_fault_token *t, size_t start, size_t end)
-{
-    return t->start < end && start < t->end;
-}
-
-static int least_probable_first(const void *x, const void *y)
-{
-    const rd_fault_token *a = x, *b = y;
-
-    return (a->p > b->p) - (a->p < b->p);
-}
-
-bool rd_fault_found(rd_fault_token *list, int n, size_t start, size_t end)
-{
-    bool found = false;
-
-    qsort(list, (size_t)n, sizeof *list, least_probable_first);
-    for (int i = 0; i < n && i < RD_FAULT_LOOKS; i++) found = found || meets(&list[i], start, end);
-    return found;
-}
-
-double rd_fault_chance(const rd_fault_token *list, int n, size_t start, size_t end)
-{
-    int others = 0;
-    double miss = 1.0;
-
-    for (int i = 0; i < n; i++) others += !meets(&list[i], start, end);
-    if (others == n) return 0.0;
-    for (int i = 0; i < n && i < RD_FAULT_LOOKS; i++)
-        miss *= others > i ? (double)(others - i) / (n - i) : 0.0;
-    return 1.0 - miss;
 }
