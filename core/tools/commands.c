@@ -58,13 +58,12 @@ static const rd_option quantize_options[] = {
 
 static const rd_option train_options[] = {
     { "--out", "DIR", "checkpoint, log and model go here" },
-    { "--minutes", "N", "length of the run; 60 without it" },
+    { "--minutes", "N", "length of the run; 60 without it; 0: pack and stop" },
     { "--steps", "N", "length in steps: then stop and resume do not show" },
     { "--from", "MODEL", "start from this one; builtin, none" },
     { "--shape", "NAME", "tiny, e8, e21 or e46, from nothing" },
     { "--resume", NULL, "go on from the checkpoint" },
     { "--decontam", "FILE", "digests of lines that must not be trained on" },
-    { "--pack-only", NULL, "make corpus.rdc and tokenizer.json, and stop" },
     { "--lr", "X", "learning rate; 0.002 without it" },
     { "--rows", "N", "positions a step; 8192 without it" },
     { "--mix", "KEY=VALUE,...", "what the model is shown; list: the keys" },

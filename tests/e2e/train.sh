@@ -36,9 +36,9 @@ tiny='--shape tiny --rows 512 --steps 300 --seed 3 --average 0.1'
 expect 0 'kept: 9 files' "$redraft" train c --out whole $tiny
 grep -q '^encoding: 1 files' err; check 'a binary file is counted' $?
 grep -q 'from nothing, in the shape tiny; the result is whole/model' err; check 'the plan is told' $?
-expect 0 'packed: 9 documents, digest ' "$redraft" train c --out packed_only --pack-only
+expect 0 'packed: 9 documents, digest ' "$redraft" train c --out packed_only --minutes 0
 cmp -s whole/corpus.rdc packed_only/corpus.rdc; check 'packing twice gives the same file' $?
-[ ! -e packed_only/model ] && [ ! -e packed_only/checkpoint.safetensors ]; check '--pack-only does not train' $?
+[ ! -e packed_only/model ] && [ ! -e packed_only/checkpoint.safetensors ]; check 'no minutes: no training' $?
 grep -q '^encoding	c/src/one/noise.py' packed_only/dropped.tsv; check 'what was dropped is named' $?
 mkdir part && cp whole/corpus.rdc whole/tokenizer*.json part/
 "$redraft" train c --out part $tiny 2>err &
