@@ -560,9 +560,10 @@ static json_t *config_json(const rd_model_config *c, rd_dtype weights)
     return top;
 }
 
+/* Fifteen digits, which any number that a person wrote keeps: 0.6015 and not 0.60150000000000003. */
 static rd_status write_json(const char *path, const json_t *top, rd_error *err)
 {
-    char *text = json_dumps(top, JSON_INDENT(2));
+    char *text = json_dumps(top, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
     rd_buf out = { 0 };
 
     rd_buf_text(&out, text);

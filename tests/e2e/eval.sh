@@ -30,7 +30,7 @@ expect 0 '' "$redraft" compare builtin builtin --cases 1 $one --json
 grep -q '"same_tokens":true,"agreement":1,"log_loss_difference":0,' out; check 'a model agrees with itself' $?
 
 mkdir m && cp "$source"/core/builtin/* m
-sed -i '/redraft_confidence/d; s/"redraft_layout": "infill-1",/"redraft_layout": "infill-1"/' m/config.json
+sed -i '/redraft_confidence/,/\]/d; s/"redraft_layout": "infill-1",/"redraft_layout": "infill-1"/' m/config.json
 expect 0 '' "$redraft" eval "$source/core/base" --cases 8 --calibrate --model m --write m $one
 grep -q '^own    base' out && grep -q '^mixed .*both' out; check 'what was fitted' $?
 grep -q '^gate ' out; check 'the gate' $?
