@@ -10,7 +10,9 @@
 #include "core/format/chat.h"
 #include "core/format/file.h"
 #include "core/plugin.h"
+#include "core/texts.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -198,6 +200,13 @@ bool rd_engine_follows_instructions(const rd_engine *e)
     return e->chat != RD_CHAT_NONE;
 }
 
+float rd_engine_gate(const rd_engine *e)
+{
+    const rd_model_config *c = rd_model_config_of(e->model);
+
+    return c->calibrated ? c->confidence.gate : 0.0f;
+}
+
 const char *rd_engine_describe(rd_engine *e)
 {
     return e->about;
@@ -297,9 +306,23 @@ static void set_confidence(rd_hole_options *o, const rd_model_config *c)
     o->copied = (rd_calibration){ .base = f->copy[0], .tokens = f->copy[1], .alike = f->copy[2] };
 }
 
-static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
+float rd_engine_takes_draft(float quality)
+{
+    return 0.05f + 0.28f * quality;
+}
+
+/* Nothing ends or leaves the run because something else is likelier. */
+static void weigh_all(rd_hole_options *o)
+{
+    o->take_draft = 2.0f;
+    o->lead = 0.0f;
+    o->own = (rd_calibration){ 0 };
+}
+
+static rd_status open_hole(rd_run *r, const rd_request *rq, bool all, rd_error *err)
 {
     rd_engine *e = r->e;
+    bool calibrated = all || rd_model_config_of(e->model)->calibrated;
     rd_layout layout = rd_layout_default();
     rd_prompt p = { 0 };
     rd_ids seed = { 0 }, draft_ids[DRAFTS] = { 0 };
@@ -317,7 +340,7 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
     if (!status && rq->task == RD_REWRITE)
         status = rd_tokenizer_encode(e->tokenizer, rq->draft, rq->draft_bytes, RD_TEXT_PLAIN, &seed,
                                      err);
-    else if (!status && !rq->no_draft && rd_model_config_of(e->model)->calibrated)
+    else if (!status && !rq->no_draft && calibrated)
         status = find_drafts(r, rq, draft_ids, drafts, &n_drafts, err);
     if (rq->task == RD_REWRITE && seed.n + 64 > most) most = seed.n + 64;
     /* What was asked for at most is cut to what fits; a known length or a draft that does not is refused. */
@@ -342,17 +365,15 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, rd_error *err)
                           .edit_threshold = 0.9f + 0.05f * rq->quality,
                           .tokens_most = most,
                           .tokens = rq->hole_tokens,
-                          .canvases = rd_model_config_of(e->model)->calibrated
-                                          ? 1 + (int)(4.0f * rq->quality + 0.5f)
-                                          : 0,
+                          .canvases = calibrated ? 1 + (int)(4.0f * rq->quality + 0.5f) : 0,
                           .drafts = drafts,
                           .n_drafts = n_drafts,
-                          .take_draft = 0.05f + 0.28f * rq->quality,
+                          .take_draft = rd_engine_takes_draft(rq->quality),
                           .own = { .sure = 1.0f },
                           .cancel = rq->cancel };
 
     set_confidence(&o, rd_model_config_of(e->model));
-
+    if (all) weigh_all(&o);
     if (!status)
         status = rd_hole_open(&o, p.context.id, p.context.n, seed.id, seed.n, p.anchor.id,
                               p.anchor.n, &r->hole, err);
@@ -400,7 +421,7 @@ static rd_status open_decoder(rd_run *r, const rd_request *rq, rd_error *err)
     return status;
 }
 
-rd_status rd_run_open(rd_engine *e, const rd_request *rq, rd_run **out, rd_error *err)
+static rd_status open_run(rd_engine *e, const rd_request *rq, bool all, rd_run **out, rd_error *err)
 {
     rd_run *r = rd_alloc0(sizeof *r);
     rd_error local = { 0 };
@@ -414,7 +435,7 @@ rd_status rd_run_open(rd_engine *e, const rd_request *rq, rd_run **out, rd_error
         status = rd_fail(err, RD_INVALID, "quality %g, max_tokens %d, hole_tokens %d: out of range",
                          (double)rq->quality, rq->max_tokens, rq->hole_tokens);
     else
-        status = rq->task == RD_GENERATE ? open_decoder(r, rq, err) : open_hole(r, rq, err);
+        status = rq->task == RD_GENERATE ? open_decoder(r, rq, err) : open_hole(r, rq, all, err);
     if (!status && rq->task == RD_INFILL && !e->layout) {
         rd_buf_append(&r->suffix, rq->suffix,
                       rq->suffix_bytes < RD_OVERLAP_MOST ? rq->suffix_bytes : RD_OVERLAP_MOST);
@@ -426,6 +447,11 @@ rd_status rd_run_open(rd_engine *e, const rd_request *rq, rd_run **out, rd_error
     }
     *out = r;
     return RD_OK;
+}
+
+rd_status rd_run_open(rd_engine *e, const rd_request *rq, rd_run **out, rd_error *err)
+{
+    return open_run(e, rq, false, out, err);
 }
 
 void rd_run_close(rd_run *r)
@@ -568,6 +594,29 @@ void rd_run_end(rd_run *r, rd_step *out)
     r->last.done = true;
     r->last.reason = RD_REASON_TIME;
     lend(r, out);
+}
+
+/* ---- texts ---- */
+
+rd_status rd_run_open_weighed(rd_engine *e, const rd_request *rq, rd_run **out, rd_error *err)
+{
+    assert(rq->task == RD_INFILL);
+    return open_run(e, rq, true, out, err);
+}
+
+bool rd_run_text_at(const rd_run *r, int i, rd_hole_text *out, rd_buf *text)
+{
+    rd_ids ids = { 0 };
+    bool found = r->last.done && rd_hole_text_at(r->hole, i, out, &ids);
+
+    for (int k = 0; k < ids.n; k++) {
+        size_t n = 0;
+        const char *bytes = rd_tokenizer_bytes(r->e->tokenizer, ids.id[k], &n);
+
+        if (bytes) rd_buf_append(text, bytes, n);
+    }
+    rd_ids_clear(&ids);
+    return found;
 }
 
 /* ---- score ---- */

@@ -80,6 +80,9 @@ RD_PUBLIC void rd_engine_close(rd_engine *e);
 RD_PUBLIC rd_status rd_engine_builtin(char *out, size_t n, rd_error *err);
 /* Whether a request's instruction reaches the model: chat checkpoints have a place for it, others ignore it. */
 RD_PUBLIC bool rd_engine_follows_instructions(const rd_engine *e);
+/* A confidence below it is not worth showing unasked: the answer would be right less than every third time. 0
+ * where the model has no calibrated confidence. Answers are never withheld; that is the caller's to do. */
+RD_PUBLIC float rd_engine_gate(const rd_engine *e);
 RD_PUBLIC rd_status rd_run_open(rd_engine *e, const rd_request *rq, rd_run **out, rd_error *err);
 /* One forward pass. After `done` it returns the same step again. */
 RD_PUBLIC rd_status rd_run_step(rd_run *r, rd_step *out, rd_error *err);

@@ -18,6 +18,7 @@ static const int lengths_fixed[LENGTHS] = { 2, 4, 8, 12, 16, 24 };
 typedef struct draft {
     rd_ids ids;
     float alike, right; /* right: the probability that it is so */
+    double sure, end;
     rd_pick picks[RD_HOLE_BLOCK_MOST];
     bool scored;
 } draft;
@@ -276,13 +277,13 @@ static bool fits_block(const rd_hole_run *h, const draft *d)
 static void score_draft(rd_hole_run *h, draft *d, int window_at)
 {
     const rd_window *w = &h->window[window_at];
-    double sure = 0.0, end = 0.0;
 
     memcpy(d->picks, h->picks + window_at * RD_HOLE_BLOCK_MOST, (size_t)w->slots * sizeof(rd_pick));
-    for (int i = 0; i < d->ids.n; i++) sure += rd_log_of(d->picks[i].watched_prob);
-    if (w->slots > d->ids.n) end = rd_log_of(d->picks[d->ids.n].watched_prob);
+    for (int i = 0; i < d->ids.n; i++) d->sure += rd_log_of(d->picks[i].watched_prob);
+    if (w->slots > d->ids.n) d->end = rd_log_of(d->picks[d->ids.n].watched_prob);
     d->scored = true;
-    d->right = chance(&h->o.drafted, sure, length_chance(h, d->ids.n), end, d->ids.n, d->alike);
+    d->right =
+        chance(&h->o.drafted, d->sure, length_chance(h, d->ids.n), d->end, d->ids.n, d->alike);
 }
 
 /* The first is the one that the surroundings speak for; the model's scores tell how likely, not which. */
@@ -602,4 +603,29 @@ int rd_hole_forwards(const rd_hole_run *h)
 int rd_hole_prefilled(const rd_hole_run *h)
 {
     return h->sequence.prefilled;
+}
+
+bool rd_hole_text_at(const rd_hole_run *h, int i, rd_hole_text *out, rd_ids *ids)
+{
+    if (i < h->n_canvases) {
+        const rd_canvas *c = &h->canvas[i];
+
+        *out = (rd_hole_text){ .sure = rd_canvas_chosen(c),
+                               .length = rd_log_of(c->length),
+                               .tokens = c->n };
+        for (int k = 0; k < c->n; k++) rd_ids_push(ids, c->slots[k].token);
+        return true;
+    }
+    const draft *d = best_draft(h);
+
+    if (i > h->n_canvases || !d) return false;
+    *out = (rd_hole_text){ .sure = d->sure,
+                           .length = d->scored ? rd_log_of(length_chance(h, d->ids.n)) : 0.0,
+                           .end = d->end,
+                           .alike = (double)d->alike,
+                           .tokens = d->ids.n,
+                           .draft = true,
+                           .scored = d->scored };
+    rd_ids_append(ids, d->ids.id, d->ids.n);
+    return true;
 }

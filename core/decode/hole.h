@@ -83,4 +83,16 @@ bool rd_hole_full(const rd_hole_run *h);        /* it ended because tokens_most 
 int rd_hole_forwards(const rd_hole_run *h);     /* over the open block; prefill is not counted */
 int rd_hole_prefilled(const rd_hole_run *h);
 
+/* A text that a run weighed, and what its probability is reckoned from (rd_calibration). */
+typedef struct rd_hole_text {
+    double sure, length, end; /* S, L, E */
+    double alike;
+    int tokens;
+    bool draft, scored;
+} rd_hole_text;
+
+/* Text `i` of a finished run: those of its canvases, then the first draft. Its ids are appended. False: there
+ * are no more. */
+bool rd_hole_text_at(const rd_hole_run *h, int i, rd_hole_text *out, rd_ids *ids);
+
 #endif

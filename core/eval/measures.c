@@ -9,6 +9,8 @@
 
 enum { DRAWS = 1000 };
 
+const double rd_shares[RD_SHARES] = { 0.05, 0.1, 0.2, 0.3, 0.5, 1.0 };
+
 static const double mixture[RD_CASE_KINDS] = { 0.4, 0.2, 0.1, 0.3, 0.0 };
 
 /* ---- one answer ---- */
@@ -220,46 +222,137 @@ static sure *sorted(const rd_cases *c, const rd_set *s, const rd_outcome *o, int
     return list;
 }
 
-/* Cases of equal confidence that straddle the cut count in part, so that their order does not matter. */
-static double precision_at(const sure *list, int n, double share)
+typedef struct part {
+    double all, right, confidence;
+} part;
+
+/* The surest share of the list. Cases of equal confidence that straddle the cut count in part, so that their
+ * order does not matter. */
+static part surest(const sure *list, int n, double share)
 {
-    double all = 0.0, taken = 0.0, right = 0.0;
+    double all = 0.0;
+    part p = { .confidence = NAN };
 
     for (int i = 0; i < n; i++) all += list[i].weight;
     double want = share * all;
 
-    for (int i = 0, j; i < n && taken < want; i = j) {
+    for (int i = 0, j; i < n && p.all < want; i = j) {
         double weight = 0.0, good = 0.0;
 
         for (j = i; j < n && list[j].confidence == list[i].confidence; j++) {
             weight += list[j].weight;
             good += list[j].exact ? list[j].weight : 0.0;
         }
-        double part = weight > want - taken ? (want - taken) / weight : 1.0;
+        double some = weight > want - p.all ? (want - p.all) / weight : 1.0;
 
-        taken += part * weight;
-        right += part * good;
+        p.all += some * weight;
+        p.right += some * good;
+        p.confidence = list[i].confidence;
     }
-    return taken > 0.0 ? right / taken : NAN;
+    return p;
 }
 
+static double precision_of(part p)
+{
+    return p.all > 0.0 ? p.right / p.all : NAN;
+}
+
+static void show_shares(const sure *list, int n, rd_measure *out)
+{
+    part before = { 0 };
+
+    for (int i = 0; i < RD_SHARES; i++) {
+        part p = surest(list, n, rd_shares[i]);
+        part last = { p.all - before.all, p.right - before.right, 0.0 };
+
+        out->shown[i] = (rd_shown){ p.confidence, precision_of(p), precision_of(last) };
+        before = p;
+    }
+    out->precision[0] = precision_of(surest(list, n, 0.1));
+    out->precision[1] = precision_of(surest(list, n, 0.3));
+}
+
+/* A case belongs to the bin that the middle of its weight falls into; the list has the surest first. */
 static void calibrate(const sure *list, int n, rd_measure *out)
 {
+    double mass[RD_BINS] = { 0 }, all = 0.0, below = 0.0;
+
+    for (int i = 0; i < n; i++) all += list[i].weight;
     out->bins = n < RD_BINS ? n : RD_BINS;
+    for (int i = n - 1; i >= 0; i--) {
+        const sure *one = &list[i];
+        int b = (int)((below + 0.5 * one->weight) / all * out->bins);
+        rd_bin *bin = &out->bin[b < out->bins ? b : out->bins - 1];
+
+        below += one->weight;
+        mass[bin - out->bin] += one->weight;
+        bin->confidence += one->weight * one->confidence;
+        bin->em += one->exact ? one->weight : 0.0;
+        bin->cases++;
+    }
     out->calibration = 0.0;
     for (int b = 0; b < out->bins; b++) {
-        int from = (int)((int64_t)n * b / out->bins), to = (int)((int64_t)n * (b + 1) / out->bins);
-        rd_bin *bin = &out->bin[b];
-
-        for (int i = from; i < to; i++) {
-            const sure *one = &list[n - 1 - i]; /* the list has the surest first */
-
-            bin->confidence += one->confidence / (to - from);
-            bin->em += (one->exact ? 1.0 : 0.0) / (to - from);
-        }
-        bin->cases = to - from;
-        out->calibration += fabs(bin->confidence - bin->em) * bin->cases / n;
+        if (mass[b] <= 0.0) continue;
+        out->bin[b].confidence /= mass[b];
+        out->bin[b].em /= mass[b];
+        out->calibration += fabs(out->bin[b].confidence - out->bin[b].em) * mass[b] / all;
     }
+}
+
+/* ---- the gate ---- */
+
+/* Blocks of neighbours whose share of right answers falls from each to the next; as many as are returned. */
+static int pool(const sure *list, int n, part *block)
+{
+    int blocks = 0;
+
+    for (int i = 0, j; i < n; i = j) {
+        part p = { .confidence = list[i].confidence };
+
+        for (j = i; j < n && list[j].confidence == p.confidence; j++) {
+            p.all += list[j].weight;
+            p.right += list[j].exact ? list[j].weight : 0.0;
+        }
+        for (; blocks > 0 && precision_of(block[blocks - 1]) <= precision_of(p); blocks--) {
+            p.all += block[blocks - 1].all;
+            p.right += block[blocks - 1].right;
+        }
+        block[blocks++] = p;
+    }
+    return blocks;
+}
+
+void rd_gate_find(const rd_cases *c, const rd_set *s, const rd_outcome *o, double worth,
+                  rd_gate *out)
+{
+    int n;
+    sure *list = sorted(c, s, o, &n);
+    part *block = rd_alloc_array((size_t)n + 1, sizeof *block);
+    int blocks = pool(list, n, block);
+    double gate = 1.0;
+
+    for (int b = 0; b < blocks && precision_of(block[b]) >= worth; b++) gate = block[b].confidence;
+    rd_gate_try(c, s, o, gate, out);
+    free(block);
+    free(list);
+}
+
+void rd_gate_try(const rd_cases *c, const rd_set *s, const rd_outcome *o, double confidence,
+                 rd_gate *out)
+{
+    int n;
+    sure *list = sorted(c, s, o, &n);
+    double all = 0.0;
+    part p = { 0 };
+
+    for (int i = 0; i < n; i++) {
+        all += list[i].weight;
+        if (list[i].confidence < confidence) continue;
+        p.all += list[i].weight;
+        p.right += list[i].exact ? list[i].weight : 0.0;
+    }
+    *out = (rd_gate){ confidence, all > 0.0 ? p.all / all : 0.0, precision_of(p) };
+    free(list);
 }
 
 /* ---- all of it ---- */
@@ -313,8 +406,7 @@ void rd_measure_of(const rd_cases *c, const rd_set *s, const rd_outcome *o, rd_m
     if (sure_of_any) {
         sure *list = sorted(c, s, o, &n);
 
-        out->precision[0] = precision_at(list, n, 0.1);
-        out->precision[1] = precision_at(list, n, 0.3);
+        show_shares(list, n, out);
         calibrate(list, n, out);
         free(list);
     }

@@ -39,8 +39,9 @@ static const char head[] =
     "td,th{padding:.15rem .6rem;text-align:right;border-bottom:1px solid #8884}\n"
     "td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}\n"
     "pre{padding:.6rem;border:1px solid #8886;border-radius:4px;overflow-x:auto;font-size:13px}\n"
-    "ins{color:var(--good);text-decoration:none;font-weight:600}\n"
-    "del{color:var(--bad);font-weight:600;text-decoration:none}\n"
+    "ins{color:var(--good);background:#16803d22;text-decoration:none;font-weight:600}\n"
+    "del{color:var(--bad);background:#c0262622;text-decoration:none;font-weight:600}\n"
+    "figure{margin:1rem 0}\nsvg{border:1px solid #8884;border-radius:4px}\n"
     "figcaption,.note{opacity:.8;font-size:.9rem}\n"
     "</style></head><body>\n";
 
@@ -68,14 +69,6 @@ static void escape(rd_buf *out, const char *text, size_t n)
             rd_buf_append(out, &c, 1);
     }
     rd_buf_clear(&clean);
-}
-
-/* The set that pictures are about: the mixture, or the only one. */
-static const rd_set *main_set(const rd_report *r)
-{
-    for (int i = 0; i < r->sets; i++)
-        if (!strcmp(r->set[i].name, "mixed")) return &r->set[i];
-    return &r->set[0];
 }
 
 /* ---- pictures ---- */
@@ -157,19 +150,42 @@ static void draw_floors(const rd_report *r, const plot *p, const rd_set *s)
         double y = floor_em(r, row, s);
 
         line(p, 0.0, y, p->x_most, y, "stroke=\"var(--floor)\" stroke-dasharray=\"6 4\"");
-        label(p, p->x_most, y, "end", -5.0, row->name);
+        label(p, 0.01 * p->x_most, y, "start", -5.0, row->name);
     }
+}
+
+static void dot(const plot *p, double x, double y, bool filled)
+{
+    rd_buf_format(p->out,
+                  "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"5\" stroke=\"var(--model)\" fill=\"%s\"/>\n",
+                  at_x(p, x), at_y(p, y), filled ? "var(--model)" : "none");
+}
+
+/* An answer's time and quality, its interval through it. */
+static void draw_point(const plot *p, const rd_measure *m, bool filled, const char *name)
+{
+    double y = 100.0 * m->em;
+
+    line(p, m->ms, 100.0 * m->em_ci[0], m->ms, 100.0 * m->em_ci[1],
+         "stroke=\"var(--model)\" stroke-opacity=\".5\"");
+    dot(p, m->ms, y, filled);
+    rd_buf_format(p->out, "<text x=\"%.1f\" y=\"%.1f\">%s</text>\n", at_x(p, m->ms) + 7.0,
+                  at_y(p, y) - 8.0, name);
 }
 
 static void draw_dial(const rd_report *r, rd_buf *out)
 {
-    const rd_set *s = main_set(r);
-    rd_row_kind kind = rd_report_main(r)->kind;
-    rd_measure m[RD_DIAL_MOST];
+    const rd_set *s = rd_report_set(r);
+    const rd_row *top = rd_report_main(r),
+                 *alone = r->drafts ? rd_report_find(r, RD_ROW_MODEL, top->quality) : NULL;
+    rd_measure m[RD_DIAL_MOST + 1];
     plot p = { out, 1.0, 1.0 };
+    int n = r->qualities;
 
-    for (int i = 0; i < r->qualities; i++) {
-        rd_measure_of(&r->cases, s, rd_report_find(r, kind, r->quality[i])->outcome, &m[i]);
+    for (int i = 0; i < n; i++)
+        rd_measure_of(&r->cases, s, rd_report_find(r, top->kind, r->quality[i])->outcome, &m[i]);
+    if (alone) rd_measure_of(&r->cases, s, alone->outcome, &m[n]);
+    for (int i = 0; i < n + (alone != NULL); i++) {
         p.x_most = fmax(p.x_most, 1.1 * m[i].ms);
         p.y_most = fmax(p.y_most, 110.0 * m[i].em_ci[1]);
     }
@@ -179,29 +195,59 @@ static void draw_dial(const rd_report *r, rd_buf *out)
     rd_buf_text(out, "<figure>");
     axes(&p, "milliseconds a hole (mean)", "exact match, %");
     draw_floors(r, &p, s);
-    for (int i = 0; i < r->qualities; i++) {
-        double x = m[i].ms, y = 100.0 * m[i].em;
+    for (int i = 1; i < n; i++)
+        line(&p, m[i - 1].ms, 100.0 * m[i - 1].em, m[i].ms, 100.0 * m[i].em,
+             "stroke=\"var(--model)\" stroke-width=\"2\"");
+    for (int i = 0; i < n; i++) {
         char name[32];
 
         snprintf(name, sizeof name, "%g", (double)r->quality[i]);
-        if (i)
-            line(&p, m[i - 1].ms, 100.0 * m[i - 1].em, x, y,
-                 "stroke=\"var(--model)\" stroke-width=\"2\"");
-        line(&p, x, 100.0 * m[i].em_ci[0], x, 100.0 * m[i].em_ci[1], "stroke=\"var(--model)\"");
-        rd_buf_format(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"5\" fill=\"var(--model)\"/>\n",
-                      at_x(&p, x), at_y(&p, y));
-        label(&p, x, y, "start", -9.0, name);
+        draw_point(&p, &m[i], true, name);
     }
+    if (alone) draw_point(&p, &m[n], false, "alone");
     rd_buf_format(out,
                   "</svg><figcaption>Exact match against time, %s. Each point is a place of the "
-                  "dial from 0 (speed) to 1 (quality), with its 95 %% interval by file; broken "
+                  "dial from 0 (speed) to 1 (quality), with its 95 %% interval by file; %sbroken "
                   "lines answer without a model.</figcaption></figure>\n",
+                  s->name, alone ? "the empty one is the model without drafts; " : "");
+}
+
+static void draw_shares(const rd_report *r, rd_buf *out)
+{
+    const rd_set *s = rd_report_set(r);
+    const rd_outcome *o = rd_report_main(r)->outcome;
+    plot p = { out, 100.0, 100.0 };
+    rd_measure m;
+    rd_gate g;
+
+    rd_measure_of(&r->cases, s, o, &m);
+    rd_buf_text(out, "<figure>");
+    axes(&p, "shown, % of the answers, the surest first", "right, %");
+    for (int i = 0; i < RD_SHARES; i++) {
+        double x = 100.0 * rd_shares[i], before = i ? 100.0 * rd_shares[i - 1] : 0.0;
+        double last = 100.0 * m.shown[i].last;
+
+        if (i)
+            line(&p, before, 100.0 * m.shown[i - 1].precision, x, 100.0 * m.shown[i].precision,
+                 "stroke=\"var(--model)\" stroke-width=\"2\"");
+        dot(&p, x, 100.0 * m.shown[i].precision, true);
+        line(&p, before, last, x, last, "stroke=\"var(--floor)\" stroke-width=\"2\"");
+    }
+    rd_buf_format(out,
+                  "</svg><figcaption>What is right of the surest answers, %s: of all that are "
+                  "shown (line), and of each slice alone (steps).",
                   s->name);
+    if (r->gate >= 0.0) {
+        rd_gate_try(&r->cases, s, o, r->gate, &g);
+        rd_buf_format(out, " The model's gate, %.3f, shows %.1f %%.", g.confidence,
+                      100.0 * g.share);
+    }
+    rd_buf_text(out, "</figcaption></figure>\n");
 }
 
 static void draw_calibration(const rd_report *r, rd_buf *out)
 {
-    const rd_set *s = main_set(r);
+    const rd_set *s = rd_report_set(r);
     plot p = { out, 1.0, 1.0 };
     rd_measure m;
 
@@ -214,8 +260,7 @@ static void draw_calibration(const rd_report *r, rd_buf *out)
         if (b)
             line(&p, m.bin[b - 1].confidence, m.bin[b - 1].em, m.bin[b].confidence, m.bin[b].em,
                  "stroke=\"var(--model)\"");
-        rd_buf_format(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"5\" fill=\"var(--model)\"/>\n",
-                      at_x(&p, m.bin[b].confidence), at_y(&p, m.bin[b].em));
+        dot(&p, m.bin[b].confidence, m.bin[b].em, true);
     }
     rd_buf_format(out,
                   "</svg><figcaption>Confidence against what is right, %s, in %d bins of equal "
@@ -355,6 +400,7 @@ void rd_report_page(const rd_report *r, rd_buf *out)
     draw_dial(r, out);
     rd_buf_text(out, "<h2>Does it know when it is right?</h2>\n");
     draw_calibration(r, out);
+    draw_shares(r, out);
     rd_buf_text(out, "<h2>Figures</h2>\n");
     write_figures(r, out);
     write_rest(r, out);

@@ -15,7 +15,7 @@ enum { RD_ROWS_MOST = 64, RD_DIAL_MOST = 16 };
 typedef enum rd_row_kind {
     RD_ROW_BOTH, /* the model with drafts copied from the file */
     RD_ROW_MODEL,
-    RD_ROW_LENGTH, /* the hole's length given */
+    RD_ROW_LENGTH, /* the model alone, the hole's length given */
     RD_ROW_COPY,   /* the copied line alone: a row and a floor */
     RD_ROW_FLOOR
 } rd_row_kind;
@@ -34,6 +34,8 @@ typedef struct rd_fault_report {
     rd_fault *fault;       /* [wrong.n] */
     double *mended, *spared;
     double *touched; /* [wrong.n] changed at all */
+    double *found;   /* [wrong.n] among the least probable tokens of its window */
+    double *blindly; /* [wrong.n] the chance of that without a model */
     double forwards, ms;
 } rd_fault_report;
 
@@ -49,6 +51,7 @@ typedef struct rd_report {
     bool drafts;
     bool python; /* Python files were compiled */
     rd_fault_report faults;
+    double gate;                   /* the model's own; below 0: it has none */
     double bits_model, bits_ngram; /* a byte; NaN: not measured */
     const char *engine;
 } rd_report;
@@ -58,9 +61,11 @@ rd_row *rd_report_add(rd_report *r, rd_row_kind kind, const char *name, float qu
 const rd_row *rd_report_find(const rd_report *r, rd_row_kind kind, float quality);
 /* The row that is reported first. */
 const rd_row *rd_report_main(const rd_report *r);
+/* The set that pictures and the gate are about: the mixture, or the first. */
+const rd_set *rd_report_set(const rd_report *r);
 void rd_report_clear(rd_report *r);
 
-/* What is said of the whole and not of a row: lost length, faults, bits a byte; as lines of text. */
+/* What is said of the whole and not of a row: lost length, shares, faults, bits a byte; as lines of text. */
 void rd_report_rest(const rd_report *r, rd_buf *out);
 void rd_report_table(const rd_report *r, rd_buf *out);
 void rd_report_json(const rd_report *r, rd_buf *out);

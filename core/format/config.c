@@ -257,7 +257,8 @@ static void each_number(rd_confidence *c, float *at[RD_CONFIDENCE_NUMBERS])
     for (int i = 0; i < 4; i++) at[n++] = &c->own[i];
     for (int i = 0; i < 6; i++) at[n++] = &c->draft[i];
     for (int i = 0; i < 3; i++) at[n++] = &c->copy[i];
-    at[n] = &c->lead;
+    at[n++] = &c->lead;
+    at[n] = &c->gate;
 }
 
 static rd_status read_confidence(const json_t *json, const char *name, rd_model_config *c,
@@ -280,6 +281,9 @@ static rd_status read_confidence(const json_t *json, const char *name, rd_model_
                            i + 1);
         *at[i] = (float)json_number_value(x);
     }
+    if (!(c->confidence.gate >= 0.0f && c->confidence.gate <= 1.0f))
+        return rd_fail(err, RD_INVALID, "%s: redraft_confidence: the gate %g is not from 0 to 1",
+                       name, (double)c->confidence.gate);
     c->calibrated = true;
     return RD_OK;
 }
@@ -516,6 +520,18 @@ static const char *torch_name(rd_dtype t)
     }
 }
 
+static json_t *confidence_json(const rd_confidence *c)
+{
+    rd_confidence copy = *c;
+    float *at[RD_CONFIDENCE_NUMBERS];
+    json_t *list = json_array();
+
+    each_number(&copy, at);
+    for (int i = 0; i < RD_CONFIDENCE_NUMBERS; i++)
+        json_array_append_new(list, json_real(round(1e4 * (double)*at[i]) / 1e4));
+    return list;
+}
+
 static json_t *config_json(const rd_model_config *c, rd_dtype weights)
 {
     json_t *top = json_pack("{s:[s], s:s, s:s, s:b}", "architectures", "LLaDA2MoeModelLM",
@@ -539,17 +555,24 @@ static json_t *config_json(const rd_model_config *c, rd_dtype weights)
         json_object_set_new(top, "eos_token_id", eos);
     }
     if (c->infill_layout) json_object_set_new(top, "redraft_layout", json_string("infill-1"));
-    if (c->calibrated) {
-        rd_confidence confidence = c->confidence;
-        float *at[RD_CONFIDENCE_NUMBERS];
-        json_t *list = json_array();
-
-        each_number(&confidence, at);
-        for (int i = 0; i < RD_CONFIDENCE_NUMBERS; i++)
-            json_array_append_new(list, json_real(round(1e4 * (double)*at[i]) / 1e4));
-        json_object_set_new(top, "redraft_confidence", list);
-    }
+    if (c->calibrated)
+        json_object_set_new(top, "redraft_confidence", confidence_json(&c->confidence));
     return top;
+}
+
+/* Fifteen digits, which any number that a person wrote keeps: 0.6015 and not 0.60150000000000003. */
+static rd_status write_json(const char *path, const json_t *top, rd_error *err)
+{
+    char *text = json_dumps(top, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+    rd_buf out = { 0 };
+
+    rd_buf_text(&out, text);
+    rd_buf_text(&out, "\n");
+    rd_status s = rd_file_write(path, out.data, out.len, err);
+
+    rd_buf_clear(&out);
+    free(text);
+    return s;
 }
 
 rd_status rd_config_write(const char *dir, const rd_model_config *c, rd_dtype weights,
@@ -560,16 +583,37 @@ rd_status rd_config_write(const char *dir, const rd_model_config *c, rd_dtype we
 
     if (!s) {
         json_t *top = config_json(c, weights);
-        char *text = json_dumps(top, JSON_INDENT(2));
-        rd_buf out = { 0 };
 
-        rd_buf_text(&out, text);
-        rd_buf_text(&out, "\n");
-        s = rd_file_write(path, out.data, out.len, err);
-        rd_buf_clear(&out);
-        free(text);
+        s = write_json(path, top, err);
         json_decref(top);
     }
+    free(path);
+    return s;
+}
+
+void rd_config_put_confidence(const rd_confidence *confidence, rd_buf *out)
+{
+    json_t *list = confidence_json(confidence);
+    char *text = json_dumps(list, JSON_COMPACT | JSON_REAL_PRECISION(6));
+
+    rd_buf_text(out, text);
+    free(text);
+    json_decref(list);
+}
+
+rd_status rd_config_set_confidence(const char *dir, const rd_confidence *confidence, rd_error *err)
+{
+    char *path = rd_path_join(dir, "config.json");
+    rd_model_config checked;
+    json_t *top = NULL;
+    rd_status s = rd_config_read(dir, &checked, err);
+
+    if (!s) s = rd_json_read(path, CONFIG_BYTES, CONFIG_VALUES, &top, err);
+    if (!s) {
+        json_object_set_new(top, "redraft_confidence", confidence_json(confidence));
+        s = write_json(path, top, err);
+    }
+    json_decref(top);
     free(path);
     return s;
 }

@@ -7,6 +7,7 @@
 #ifndef RD_FORMAT_CONFIG_H
 #define RD_FORMAT_CONFIG_H
 
+#include "core/base/buf.h"
 #include "core/base/dtype.h"
 #include "core/base/status.h"
 
@@ -15,14 +16,15 @@
 #include <stdint.h>
 
 /* What makes a text probable (core/decode/hole.h, rd_calibration); fitted on held-out files for one model.
- * "redraft_confidence" is a list of its fourteen numbers in this order. */
-enum { RD_CONFIDENCE_NUMBERS = 14 };
+ * "redraft_confidence" is a list of its fifteen numbers in this order. */
+enum { RD_CONFIDENCE_NUMBERS = 15 };
 
 typedef struct rd_confidence {
     float own[4];   /* base, sure, length, tokens: the model's own text */
     float draft[6]; /* base, sure, length, end, tokens, alike: a draft that it scored */
     float copy[3];  /* base, tokens, alike: a draft too long to score */
     float lead;     /* how many times likelier than the draft its own text must be to stand */
+    float gate;     /* 0..1: what is less likely is not worth showing unasked */
 } rd_confidence;
 
 typedef struct rd_model_config {
@@ -59,5 +61,9 @@ rd_status rd_config_check(const rd_model_config *c, const char *name, rd_error *
 /* Write DIR/config.json in the checkpoints' own keys, `weights` as torch_dtype. By rename. */
 rd_status rd_config_write(const char *dir, const rd_model_config *c, rd_dtype weights,
                           rd_error *err);
+/* The list of its numbers as it stands in the file; appended. */
+void rd_config_put_confidence(const rd_confidence *confidence, rd_buf *out);
+/* Change "redraft_confidence" in DIR/config.json and nothing else. By rename. */
+rd_status rd_config_set_confidence(const char *dir, const rd_confidence *confidence, rd_error *err);
 
 #endif

@@ -93,6 +93,8 @@ static const rd_option eval_options[] = {
     { "--ngram", "PACK", "the n-gram's floor, over a packed corpus" },
     { "--quick", NULL, "no length given, no faults, no bits a byte" },
     { "--page", "FILE", "draw an HTML page; at five places of the dial" },
+    { "--calibrate", NULL, "fit the model's confidence, and say what it is worth" },
+    { "--write", "MODEL", "and write it into this folder's config.json" },
     { "--json", NULL, "print one object" },
     END,
 };

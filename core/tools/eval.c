@@ -4,16 +4,18 @@
  * windows with seeded faults are rewritten. What was found is printed as a table or as JSON, and drawn
  * on a page where one is asked for.
  */
-#include "core/tools/calls.h"
+#include "core/tools/eval.h"
 
 #include "core/base/memory.h"
 #include "core/eval/bits.h"
 #include "core/eval/check.h"
 #include "core/eval/floors.h"
+#include "core/eval/found.h"
 #include "core/eval/report.h"
 #include "core/format/file.h"
 #include "core/format/tokenizer.h"
 #include "core/plugin.h"
+#include "core/tools/calls.h"
 #include "core/tools/run.h"
 
 #include <math.h>
@@ -22,7 +24,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CASES = 300, WINDOW_LINES = 3 };
+/* A window costs about WINDOW_COST holes: it is rewritten, and searched for its fault. */
+enum { CASES = 300, WINDOW_LINES = 3, TRIED = 12, WINDOW_COST = 3 };
 
 typedef struct job {
     const rd_args *a;
@@ -38,7 +41,7 @@ typedef struct job {
 
 /* ---- answers ---- */
 
-static rd_request request_of(const rd_cases *c, int i)
+rd_request rd_case_request(const rd_cases *c, int i)
 {
     const rd_case *one = &c->at[i];
     const rd_case_file *f = &c->file[one->file];
@@ -67,11 +70,11 @@ static rd_status tokens_of(job *j, int i, int *out, rd_error *err)
 
 static rd_status ask(job *j, rd_row_kind kind, float quality, int i, rd_result *out, rd_error *err)
 {
-    rd_request rq = request_of(&j->report.cases, i);
+    rd_request rq = rd_case_request(&j->report.cases, i);
     rd_run_options o = { .quality = quality };
 
     if (kind == RD_ROW_LENGTH && tokens_of(j, i, &rq.hole_tokens, err)) return err->status;
-    o.no_draft = kind == RD_ROW_MODEL || !j->report.drafts;
+    o.no_draft = kind != RD_ROW_BOTH;
     return rd_run_to_end(j->engine, &rq, &o, out, err);
 }
 
@@ -85,7 +88,7 @@ static void judge(job *j, rd_row *r, int i)
     r->outcome[i].whole = rd_checker_whole(j->checker, i, text, r->text[i].len);
 }
 
-static void say_progress(const char *what, int done, int all)
+void rd_say_progress(const char *what, int done, int all)
 {
     bool terminal = isatty(STDERR_FILENO);
 
@@ -110,8 +113,29 @@ static rd_status answer_all(job *j, rd_row_kind kind, const char *name, float qu
         r->outcome[i].confidence = (double)one.confidence;
         r->outcome[i].forwards = one.forwards;
         r->outcome[i].ms = one.ms;
-        say_progress(what, i + 1, j->report.cases.n);
+        rd_say_progress(what, i + 1, j->report.cases.n);
     }
+    return RD_OK;
+}
+
+/* Says how long it will take, from a few holes; they warm the caches too. */
+static rd_status estimate(job *j, rd_error *err)
+{
+    const rd_report *r = &j->report;
+    int tried = r->cases.n < TRIED ? r->cases.n : TRIED, windows = j->quick ? 0 : 2 * j->n;
+    int rows = r->qualities + (r->drafts ? 1 : 0) + (j->quick ? 0 : 1);
+    double ms = 0.0;
+
+    for (int i = 0; i < tried; i++) {
+        rd_result one;
+
+        if (ask(j, RD_ROW_MODEL, r->quality[r->main], i * (r->cases.n / tried), &one, err))
+            return err->status;
+        ms += one.ms / tried;
+        rd_result_clear(&one);
+    }
+    fprintf(stderr, "redraft eval: %d holes in %d rows, %d windows: about %.0f s\n", r->cases.n,
+            rows, windows, 1e-3 * ms * (rows * r->cases.n + WINDOW_COST * windows));
     return RD_OK;
 }
 
@@ -119,10 +143,8 @@ static rd_status answer_rows(job *j, rd_error *err)
 {
     const rd_report *r = &j->report;
     float at = r->quality[r->main];
-    rd_result warm;
 
-    if (ask(j, RD_ROW_MODEL, at, 0, &warm, err)) return err->status;
-    rd_result_clear(&warm);
+    if (estimate(j, err)) return err->status;
     for (int i = 0; i < r->qualities; i++)
         if (answer_all(j, r->drafts ? RD_ROW_BOTH : RD_ROW_MODEL, r->drafts ? "both" : "model",
                        r->quality[i], err))
@@ -205,7 +227,7 @@ static rd_status measure_bits(job *j, rd_error *err)
 static rd_status rewrite(job *j, const rd_cases *windows, int i, const char *draft, size_t n,
                          rd_result *out, rd_error *err)
 {
-    rd_request rq = request_of(windows, i);
+    rd_request rq = rd_case_request(windows, i);
     rd_run_options o = { .quality = j->report.quality[j->report.main] };
 
     rq.task = RD_REWRITE;
@@ -220,6 +242,44 @@ static rd_status rewrite(job *j, const rd_cases *windows, int i, const char *dra
 static bool is_text(const rd_result *r, const char *text, size_t n)
 {
     return r->text.len == n && (n == 0 || !memcmp(r->text.data, text, n));
+}
+
+/* What stands around a window goes along, so far as it matters for the probabilities inside. */
+enum { BEFORE_MOST = 800, AFTER_MOST = 200 };
+
+/* Whether the fault shows: the probabilities of the window's tokens, masked by turns. */
+static rd_status search_fault(job *j, const rd_case *one, const rd_buf *draft, rd_error *err)
+{
+    rd_fault_report *f = &j->report.faults;
+    const rd_case_file *source = &j->report.cases.file[one->file];
+    size_t from = one->start > BEFORE_MOST ? one->start - BEFORE_MOST : 0, start, end;
+    size_t after = source->bytes - one->end < AFTER_MOST ? source->bytes - one->end : AFTER_MOST;
+    rd_buf text = { 0 };
+    rd_score *score = NULL;
+    int n = 0, inside = 0;
+
+    while (from > 0 && source->text[from - 1] != '\n') from--;
+    rd_buf_append(&text, source->text + from, one->start - from);
+    rd_buf_append(&text, draft->data, draft->len);
+    rd_buf_append(&text, source->text + one->end, after);
+    if (!rd_engine_score(j->engine, *source->language ? source->language : NULL, text.data,
+                         text.len, &score, &n, err)) {
+        rd_fault_token *token = rd_alloc_array((size_t)n + 1, sizeof *token);
+        size_t window = one->start - from;
+
+        rd_fault_range(source->text + one->start, one->end - one->start, draft->data, draft->len,
+                       &start, &end);
+        for (int i = 0; i < n; i++)
+            if (score[i].end > window && score[i].start < window + draft->len)
+                token[inside++] =
+                    (rd_fault_token){ score[i].start, score[i].end, (double)score[i].p };
+        f->blindly[f->wrong.n] = rd_fault_chance(token, inside, window + start, window + end);
+        f->found[f->wrong.n] = rd_fault_found(token, inside, window + start, window + end);
+        free(token);
+        free(score);
+    }
+    rd_buf_clear(&text);
+    return err->status;
 }
 
 /* One window of a file: rewritten with a fault, or as it stands. */
@@ -245,7 +305,8 @@ static rd_status try_window(job *j, rd_random *random, int file, rd_fault fault,
         rd_buf_clear(&draft);
         return RD_OK;
     }
-    if (rewrite(j, to, to->n, draft.data, draft.len, &r, err)) {
+    if ((wrong && search_fault(j, one, &draft, err)) ||
+        rewrite(j, to, to->n, draft.data, draft.len, &r, err)) {
         rd_buf_clear(&draft);
         return err->status;
     }
@@ -278,6 +339,8 @@ static rd_status try_faults(job *j, rd_error *err)
     f->mended = rd_alloc_array(n, sizeof *f->mended);
     f->spared = rd_alloc_array(n, sizeof *f->spared);
     f->touched = rd_alloc_array(n, sizeof *f->touched);
+    f->found = rd_alloc_array(n, sizeof *f->found);
+    f->blindly = rd_alloc_array(n, sizeof *f->blindly);
     for (int i = 0; i < 8 * j->n && f->wrong.n < j->n && !err->status; i++)
         try_window(j, &random, order[i % files], (rd_fault)(f->wrong.n % RD_FAULTS), true, err);
     for (int i = 0; i < 8 * j->n && f->clean.n < j->n && !err->status; i++)
@@ -287,7 +350,7 @@ static rd_status try_faults(job *j, rd_error *err)
         f->forwards /= f->wrong.n + f->clean.n;
         f->ms /= f->wrong.n + f->clean.n;
     }
-    say_progress("windows rewritten", f->wrong.n + f->clean.n, f->wrong.n + f->clean.n);
+    rd_say_progress("windows rewritten", f->wrong.n + f->clean.n, f->wrong.n + f->clean.n);
     return err->status;
 }
 
@@ -340,6 +403,7 @@ static rd_status measure(job *j, rd_error *err)
 
     r->sets = rd_sets_of(&r->cases, r->set);
     r->engine = rd_engine_describe(j->engine);
+    r->gate = rd_engine_gate(j->engine) > 0.0f ? (double)rd_engine_gate(j->engine) : -1.0;
     j->checker = rd_checker_open(&r->cases);
     r->python = rd_checker_has_python(j->checker);
     if (!r->python)
@@ -379,6 +443,11 @@ static int run(job *j)
     if (set) return rd_cases_write(&j->report.cases, set, &err) ? rd_tool_fail(j->a, &err) : 0;
     status = rd_engine_of(j->a, &j->engine);
     if (status) return status;
+    if (rd_args_flag(j->a, "--calibrate"))
+        return rd_calibrate(j->a, j->engine, &j->report.cases, j->report.quality[j->report.main],
+                            &err)
+                   ? rd_tool_fail(j->a, &err)
+                   : 0;
     if (find_model(j, &err) || measure(j, &err) || print(j, &err)) return rd_tool_fail(j->a, &err);
     return 0;
 }
@@ -399,6 +468,8 @@ int rd_tool_eval(const rd_args *a)
     if (!dial) dial = rd_args_flag(a, "--page") ? "0,0.25,0.5,0.75,1" : "0.5";
     if (rd_args_count(a) != (rd_args_flag(a, "--set") ? 0 : 1))
         return rd_tool_usage(a, "name one folder of source files, or --set FILE");
+    if (rd_args_text(a, "--write") && !rd_args_flag(a, "--calibrate"))
+        return rd_tool_usage(a, "--write goes with --calibrate");
     if (!j.kinds) return rd_tool_usage(a, "--kinds is of line, end, middle, multi");
     if (!rd_args_int(a, "--cases", 1, 100000, &j.n) ||
         !rd_args_int(a, "--seed", 0, 2147483647, &j.report.seed) || !qualities_of(&j, dial))

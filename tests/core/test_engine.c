@@ -3,6 +3,7 @@
 #include "core/base/random.h"
 #include "core/decode/chat_prompt.h"
 #include "core/format/file.h"
+#include "core/texts.h"
 #include "core/tools/run.h"
 #include "core/train/params.h"
 #include "tests/core/shape.h"
@@ -501,4 +502,55 @@ Test(engine, no_byte_outside_the_hole_changes_with_chat_models, .timeout = 300)
         keeps_what_is_outside(c.dir, 120, 12 + (uint64_t)k);
         remove_checkpoint(&c);
     }
+}
+
+Test(engine, a_calibrated_model_has_a_gate_and_others_let_all_pass)
+{
+    checkpoint c = make_checkpoint(RD_CHAT_22);
+    rd_engine *builtin = open_engine(NULL), *other = open_engine(c.dir);
+
+    cr_expect(rd_engine_gate(builtin) > 0.0f && rd_engine_gate(builtin) < 1.0f);
+    cr_expect_eq(rd_engine_gate(other), 0.0f);
+    rd_engine_close(builtin);
+    rd_engine_close(other);
+    remove_checkpoint(&c);
+}
+
+/* The draft is the line above, and likely enough to end other runs at once. */
+Test(engine, a_weighed_run_shows_its_own_text_and_the_draft, .timeout = 60)
+{
+    static const char before[] = "    self.left = left\n    self.right = right\n    ";
+    static const char after[] = "\n    self.left = left\n    self.right = right\n";
+    rd_engine *e = open_engine(NULL);
+    rd_request rq = { .task = RD_INFILL,
+                      .language = "python",
+                      .prefix = before,
+                      .prefix_bytes = strlen(before),
+                      .suffix = after,
+                      .suffix_bytes = strlen(after),
+                      .quality = 0.5f };
+    rd_run *r;
+    rd_step s = { 0 };
+    rd_hole_text is = { 0 };
+    rd_buf text = { 0 };
+    rd_error err;
+    int own = 0, i = 0;
+
+    cr_assert(!rd_run_open_weighed(e, &rq, &r, &err), "%s", err.text);
+    cr_expect_not(rd_run_text_at(r, 0, &is, &text), "nothing before it is done");
+    while (!s.done) cr_assert(!rd_run_step(r, &s, &err), "%s", err.text);
+    for (; rd_run_text_at(r, i, &is, &text); i++) {
+        if (is.draft) break;
+        own++;
+        rd_buf_reset(&text);
+    }
+
+    cr_expect(own > 0 && own <= RD_HOLE_CANVASES_MOST, "%d", own);
+    cr_assert(is.draft && is.scored);
+    cr_expect(text.len > 0 && strstr("self.left = left self.right = right", text.data), "%s",
+              text.data);
+    cr_expect_not(rd_run_text_at(r, i + 1, &is, &text));
+    rd_buf_clear(&text);
+    rd_run_close(r);
+    rd_engine_close(e);
 }

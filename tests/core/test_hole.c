@@ -4,6 +4,7 @@
 #include "core/plugin.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 
 enum { BLOCK = 32 };
 
@@ -353,4 +354,43 @@ Test(hole, out_of_time_gives_the_draft_or_text_without_masks)
         rd_hole_close(h);
         close_bed(&b);
     }
+}
+
+/* What the probability of a text is reckoned from comes out as it went in. */
+Test(hole, lays_open_what_it_weighed, .timeout = 60)
+{
+    int32_t text[] = { 20, 21, 22, 23 };
+    bed b = open_counting_bed();
+    rd_hole_draft draft = { text, 4, 1.5f };
+    rd_hole_run *h;
+    rd_hole_text is;
+    rd_ids ids = { 0 };
+    rd_error err;
+    bool done;
+    int n, i = 0;
+
+    b.o.take_draft = 2.0f;
+    b.o.lead = 0.0f;
+    first_step(&b, &h, &draft, 1, &done);
+    while (!done) cr_assert(!rd_hole_step(h, &done, &err));
+    const rd_slot *s = rd_hole_slots(h, &n);
+
+    cr_assert(rd_hole_text_at(h, 0, &is, &ids));
+    cr_expect_not(is.draft);
+    cr_expect_eq(is.tokens, n);
+    cr_expect_eq(ids.n, n);
+    for (int k = 0; k < n; k++) cr_expect_eq(ids.id[k], s[k].token);
+    cr_expect_float_eq(exp(is.sure),
+                       (double)rd_hole_confidence(h) / (1.0 - (double)rd_hole_confidence(h)), 1e-4);
+    for (rd_ids_reset(&ids); rd_hole_text_at(h, i, &is, &ids) && !is.draft; i++) rd_ids_reset(&ids);
+    cr_assert(is.draft && is.scored);
+    cr_expect_eq(is.tokens, 4);
+    cr_expect_float_eq(is.alike, 1.5, 1e-6);
+    cr_expect(is.sure < 0.0);
+    cr_expect_eq(ids.n, 4);
+    cr_expect_eq(ids.id[3], 23);
+    cr_expect_not(rd_hole_text_at(h, i + 1, &is, &ids));
+    rd_ids_clear(&ids);
+    rd_hole_close(h);
+    close_bed(&b);
 }

@@ -120,6 +120,62 @@ Test(measures, precision_is_that_of_the_surest_share)
     cr_assert_float_eq(m.precision[1], 0.2, 1e-12);
 }
 
+Test(measures, a_share_says_what_its_last_slice_adds)
+{
+    rd_cases c;
+    rd_case at[2 * N];
+    rd_case_file file[4];
+    rd_outcome o[2 * N] = { 0 };
+    rd_set s = { .name = "line", .share = { [RD_CASE_LINE] = 1.0 } };
+    rd_measure m;
+
+    make(&c, at, file, 4);
+    for (int i = 0; i < N; i++) /* right are the two surest, and the fifth */
+        o[i] = (rd_outcome){ .exact = i >= 8 || i == 5, .confidence = 0.05 + 0.1 * i };
+    rd_measure_of(&c, &s, o, &m);
+
+    cr_assert_float_eq(rd_shares[4], 0.5, 1e-12);
+    cr_expect_float_eq(m.shown[4].precision, 3.0 / 5.0, 1e-12);
+    cr_expect_float_eq(m.shown[4].last, 1.0 / 2.0, 1e-12, "two more than at 0.3, one right");
+    cr_expect_float_eq(m.shown[4].confidence, 0.55, 1e-12);
+    cr_expect_float_eq(m.shown[0].precision, 1.0, 1e-12);
+    cr_expect_float_eq(m.shown[5].precision, 0.3, 1e-12);
+    cr_expect_float_eq(m.shown[5].last, 0.0, 1e-12);
+}
+
+Test(measures, the_gate_stands_where_answers_stop_being_right_often_enough)
+{
+    rd_cases c;
+    rd_case at[2 * N];
+    rd_case_file file[4];
+    rd_outcome o[2 * N] = { 0 };
+    rd_set s = { .name = "line", .share = { [RD_CASE_LINE] = 1.0 } };
+    rd_gate g;
+
+    make(&c, at, file, 4);
+    /* from the surest down: right, wrong wrong right, then six wrong: 1, 1/3, 0 */
+    for (int i = 0; i < N; i++)
+        o[i] = (rd_outcome){ .exact = i == 9 || i == 6, .confidence = 0.05 + 0.1 * i };
+    rd_gate_find(&c, &s, o, RD_GATE_WORTH, &g);
+    cr_expect_float_eq(g.confidence, 0.65, 1e-12, "%g", g.confidence);
+    cr_expect_float_eq(g.share, 0.4, 1e-12);
+    cr_expect_float_eq(g.precision, 0.5, 1e-12);
+    rd_gate_find(&c, &s, o, 0.5, &g);
+    cr_expect_float_eq(g.confidence, 0.95, 1e-12);
+    rd_gate_try(&c, &s, o, 0.0, &g);
+    cr_expect_float_eq(g.share, 1.0, 1e-12);
+
+    /* never right: nothing is shown; always the same confidence: all or nothing */
+    for (int i = 0; i < N; i++) o[i].exact = false;
+    rd_gate_find(&c, &s, o, RD_GATE_WORTH, &g);
+    cr_expect(g.confidence == 1.0 && g.share == 0.0 && isnan(g.precision));
+    for (int i = 0; i < N; i++) o[i] = (rd_outcome){ .exact = i < 5, .confidence = 0.25 };
+    rd_gate_find(&c, &s, o, RD_GATE_WORTH, &g);
+    cr_expect_eq(g.confidence, 0.25);
+    cr_expect_float_eq(g.share, 1.0, 1e-12);
+    cr_expect_float_eq(g.precision, 0.5, 1e-12);
+}
+
 Test(measures, calibration_is_the_mean_gap_of_ten_bins)
 {
     rd_cases c;
@@ -138,6 +194,25 @@ Test(measures, calibration_is_the_mean_gap_of_ten_bins)
     cr_assert_float_eq(m.bin[0].confidence, 0.2, 1e-12);
     cr_assert_float_eq(m.bin[9].em, 1.0, 1e-12);
     cr_assert_float_eq(m.calibration, 0.5 * 0.2 + 0.5 * 0.1, 1e-12);
+}
+
+Test(measures, calibration_weighs_kinds_by_their_share)
+{
+    rd_cases c;
+    rd_case at[2 * N];
+    rd_case_file file[4];
+    rd_outcome o[2 * N] = { 0 };
+    rd_set s = { .name = "mine", .share = { [RD_CASE_LINE] = 0.9, [RD_CASE_END] = 0.1 } };
+    rd_measure m;
+
+    /* nine tenths are sure to be right and are; one tenth says 0.5 and is wrong: one bin of ten */
+    make(&c, at, file, 4);
+    for (int i = 0; i < 2 * N; i++)
+        o[i] = (rd_outcome){ .exact = i < N, .confidence = i < N ? 1.0 : 0.5 };
+    rd_measure_of(&c, &s, o, &m);
+
+    cr_assert_eq(m.bin[0].cases, N);
+    cr_assert_float_eq(m.calibration, 0.1 * 0.5, 1e-9);
 }
 
 Test(measures, sets_are_those_that_have_cases)

@@ -17,6 +17,7 @@ static rd_report small(void)
                     .quality = { 0.0f, 0.5f },
                     .main = 1,
                     .drafts = true,
+                    .gate = 0.4,
                     .bits_model = 1.5,
                     .bits_ngram = NAN,
                     .engine = engine };
@@ -84,6 +85,35 @@ Test(report, as_json_has_the_promised_shape)
     cr_assert_eq(rd_value_count(rd_value_get(rd_value_get(top, "floors"), "empty")), 2);
     cr_assert_eq(rd_value_count(rd_value_get(top, "dial")), 2);
     cr_assert(rd_value_is_null(rd_value_get(top, "faults")));
+    cr_assert_eq(rd_value_count(rd_value_get(first, "shares")), RD_SHARES);
+    rd_value gate = rd_value_get(rd_value_get(top, "gate"), "model");
+
+    cr_assert_float_eq(rd_value_number(rd_value_get(gate, "confidence"), -1.0), 0.4, 1e-9);
+    cr_assert_float_eq(rd_value_number(rd_value_get(gate, "shown"), -1.0), 1.0, 1e-9);
+    rd_record_free(record);
+    rd_buf_clear(&out);
+    rd_report_clear(&r);
+}
+
+Test(report, length_loss_is_that_of_the_model_alone)
+{
+    rd_report r = small();
+    rd_row *alone = rd_report_add(&r, RD_ROW_MODEL, "model", 0.5f);
+    rd_row *given = rd_report_add(&r, RD_ROW_LENGTH, "length given", 0.5f);
+    rd_buf out = { 0 };
+    rd_record *record = NULL;
+    rd_error err;
+
+    alone->outcome[1].exact = true; /* of the two sets, one case each: 0 of 1 and 1 of 1 */
+    given->outcome[0].exact = given->outcome[1].exact = true;
+    rd_report_json(&r, &out);
+    cr_assert(!rd_record_parse(out.data, out.len, "report", &record, &err), "%s", err.text);
+    rd_value sets = rd_value_get(rd_record_top(record), "sets");
+
+    for (int i = 0; i < 2; i++)
+        cr_expect_float_eq(
+            rd_value_number(rd_value_get(rd_value_at(sets, (size_t)i), "length_loss"), -9.0),
+            i ? 0.0 : 1.0, 1e-9);
     rd_record_free(record);
     rd_buf_clear(&out);
     rd_report_clear(&r);
@@ -102,6 +132,10 @@ Test(report, as_a_page_escapes_what_files_and_models_say)
     cr_assert(strstr(out.data, "&lt;b&gt;&amp;"), "and the answer");
     cr_assert(strstr(out.data, "x &amp;&amp; y;"), "the right example shows its answer");
     cr_assert_null(strstr(out.data, "nan"));
+    int pictures = 0;
+
+    for (const char *at = out.data; (at = strstr(at, "<svg")); at++) pictures++;
+    cr_assert_eq(pictures, 3, "the dial, the calibration, the shares");
     cr_assert_null(strstr(out.data, "http"), "nothing is fetched");
     rd_buf_clear(&out);
     rd_report_clear(&r);

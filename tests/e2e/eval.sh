@@ -29,6 +29,14 @@ grep -q '^faults mended' out && grep -q '^bits a byte: model [0-9]' out; check '
 expect 0 '' "$redraft" compare builtin builtin --cases 1 $one --json
 grep -q '"same_tokens":true,"agreement":1,"log_loss_difference":0,' out; check 'a model agrees with itself' $?
 
+mkdir m && cp "$source"/core/builtin/* m
+sed -i '/redraft_confidence/,/\]/d; s/"redraft_layout": "infill-1",/"redraft_layout": "infill-1"/' m/config.json
+expect 0 '' "$redraft" eval "$source/core/base" --cases 8 --calibrate --model m --write m $one
+grep -q '^own    base' out && grep -q '^mixed .*both' out; check 'what was fitted' $?
+grep -q '^gate ' out; check 'the gate' $?
+grep -q redraft_confidence m/config.json && "$redraft" infill "$source/core/base/buf.c:9:1" --model m $one >/dev/null
+check 'a model that was fitted answers' $?
+expect 2 'goes with --calibrate' "$redraft" eval "$source/core/base" --write m
 expect 2 'folder' "$redraft" eval
 expect 2 'kinds' "$redraft" eval "$source/core" --kinds half
 expect 2 'quality' "$redraft" eval "$source/core" --quality 0,7

@@ -153,10 +153,14 @@ static void products(hostile *h)
     one(h, "block_size", "is_1025", "1025", "block_size is 1025");
     one(h, "redraft_confidence", "is_a_number", "1", "redraft_confidence is not a list");
     one(h, "redraft_confidence", "is_short", "[1,2]", "redraft_confidence is not a list");
-    one(h, "redraft_confidence", "holds_a_text", "[0,0,0,0,0,0,0,0,0,0,0,0,0,\"x\"]",
-        "number 14 is not one");
-    one(h, "redraft_confidence", "holds_1e308", "[1e308,0,0,0,0,0,0,0,0,0,0,0,0,0]",
+    one(h, "redraft_confidence", "holds_a_text", "[0,0,0,0,0,0,0,0,0,0,0,0,0,0,\"x\"]",
+        "number 15 is not one");
+    one(h, "redraft_confidence", "holds_1e308", "[1e308,0,0,0,0,0,0,0,0,0,0,0,0,0,0]",
         "number 1 is not one");
+    one(h, "redraft_confidence", "has_no_gate", "[0,0,0,0,0,0,0,0,0,0,0,0,0,1]",
+        "redraft_confidence is not a list of 15 numbers");
+    one(h, "redraft_confidence", "has_a_gate_of_2", "[0,0,0,0,0,0,0,0,0,0,0,0,0,1,2]",
+        "the gate 2 is not from 0 to 1");
     one(h, "block_size", "leaves_no_anchor", "1", "blocks of");
     spoil("block_size", "2048");
     CASE(h, "bench_with_blocks_of_2048", 1, "block_size is 2048", "bench", "--model", "m");
