@@ -1,0 +1,5 @@
+foreach(name wire repair message rpc text document sync glob exclude limits)
+    if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/lsp/test_${name}.c)
+    rd_test(lsp/test_${name}.c rd_lsp)
+    endif()
+endforeach()
