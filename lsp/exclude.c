@@ -233,6 +233,7 @@ static const rule *judge(const rd_rules *r, size_t i, size_t end, const char *pa
 {
     const rule *by[RD_MOST_PATH_DEPTH] = { 0 };
     bool hits[RD_MOST_PATH_DEPTH];
+    size_t steps = RD_MOST_GLOB_STEPS;
 
     for (; i < end; i++) {
         const rule *one = &r->rules[i];
@@ -242,7 +243,8 @@ static const rule *judge(const rd_rules *r, size_t i, size_t end, const char *pa
         if (!one->glob) return one;
         bool takes_back = rd_glob_takes_back(one->glob);
 
-        rd_glob_match(one->glob, pieces + from, n - from, !takes_back, hits);
+        if (!rd_glob_match(one->glob, pieces + from, n - from, !takes_back, &steps, hits))
+            return one; /* rules that are too costly to judge exclude */
         for (size_t k = from; k < n; k++)
             if (hits[k - from]) by[k] = takes_back ? NULL : one;
     }
@@ -365,14 +367,14 @@ static bool is_for(const setting *s, const char *path, const rd_piece *pieces, s
                    const char *language)
 {
     bool hits[RD_MOST_PATH_DEPTH] = { 0 };
-    size_t depth = 0, from;
+    size_t depth = 0, from, steps = RD_MOST_GLOB_STEPS;
 
     if (s->language && strcasecmp(s->language, language) != 0) return false;
     for (const char *c = s->root; *c; c++) depth += *c == '/';
     from = below(s->root, depth, path);
     if (from == SIZE_MAX || n == 0) return !s->glob && *s->root == 0;
     if (!s->glob) return true;
-    rd_glob_match(s->glob, pieces + from, n - from, true, hits);
+    if (!rd_glob_match(s->glob, pieces + from, n - from, true, &steps, hits)) return false;
     for (size_t k = 0; k < n - from; k++)
         if (hits[k]) return !rd_glob_takes_back(s->glob);
     return rd_glob_takes_back(s->glob);

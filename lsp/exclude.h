@@ -2,7 +2,7 @@
  *
  * Context, LSP and MCP all ask here, with the resolved path. Names of secrets are built in, and only the user's own
  * patterns take one of them back. A project can exclude more and never less: its files and settings are judged apart.
- * Excluding ignores the case of letters, taking back does not. Pure but for the rule set, which is filled
+ * Excluding ignores the case of letters, taking back does not; rules that take too long to judge exclude. Pure but for the rule set, which is filled
  * before it is asked; reading it: any thread.
  */
 #ifndef RD_LSP_EXCLUDE_H

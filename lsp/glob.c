@@ -48,28 +48,29 @@ rd_glob *rd_glob_new(const char *line, size_t n)
     n = n ? trimmed(line, n) : 0;
     if (n == 0 || *line == '#' || n > RD_MOST_PATTERN_BYTES || memchr(line, 0, n)) return NULL;
     rd_glob *g = rd_alloc0(sizeof *g);
-    const char *s = g->text = rd_copy_text(line, n), *end = s + n;
+    const char *s = g->text = rd_copy_text(line, n);
 
     g->pieces = rd_alloc_array(n / 2 + 3, sizeof *g->pieces);
     if (*s == '!') {
         g->takes_back = true;
         s++;
+        n--;
     }
-    while (end > s && end[-1] == '/') {
+    while (n > 0 && s[n - 1] == '/') {
         g->folders_only = true;
-        end--;
+        n--;
     }
-    if (s == end) {
+    if (n == 0) {
         rd_glob_free(g);
         return NULL;
     }
-    if (!memchr(s, '/', (size_t)(end - s))) add_piece(g, "**", 2);
-    while (s < end) {
-        const char *slash = memchr(s, '/', (size_t)(end - s));
-        size_t len = (size_t)((slash ? slash : end) - s);
+    if (!memchr(s, '/', n)) add_piece(g, "**", 2);
+    for (size_t at = 0; at < n;) {
+        const char *slash = memchr(s + at, '/', n - at);
+        size_t len = slash ? (size_t)(slash - s) - at : n - at;
 
-        if (len > 0) add_piece(g, s, len);
-        s += len + 1;
+        if (len > 0) add_piece(g, s + at, len);
+        at += len + 1;
     }
     return g;
 }
@@ -168,12 +169,13 @@ static size_t element(rd_piece p, char c, bool fold, bool *has)
 }
 
 /* One piece of a pattern against one of a path. A star that went wrong takes one byte more; an earlier one never needs to. */
-static bool piece_matches(rd_piece p, rd_piece path, bool fold)
+static bool piece_matches(rd_piece p, rd_piece path, bool fold, size_t *steps)
 {
     size_t i = 0, j = 0, star = SIZE_MAX, from = 0;
     bool has;
 
-    while (j < path.n) {
+    while (j<path.n && * steps> 0) {
+        --*steps;
         if (i < p.n && p.s[i] == '*') {
             star = ++i;
             from = j;
@@ -182,6 +184,7 @@ static bool piece_matches(rd_piece p, rd_piece path, bool fold)
         if (i < p.n) {
             size_t n = element((rd_piece){ p.s + i, p.n - i }, path.s[j], fold, &has);
 
+            *steps -= n < *steps ? n - 1 : *steps;
             if (has) {
                 i += n;
                 j++;
@@ -197,9 +200,9 @@ static bool piece_matches(rd_piece p, rd_piece path, bool fold)
 }
 
 /* Folding only ever adds matches, also for `[!a-z]`. */
-static bool either_matches(rd_piece p, rd_piece path, bool fold)
+static bool either_matches(rd_piece p, rd_piece path, bool fold, size_t *steps)
 {
-    return piece_matches(p, path, false) || (fold && piece_matches(p, path, true));
+    return piece_matches(p, path, false, steps) || (fold && piece_matches(p, path, true, steps));
 }
 
 /* `**` before other pieces may stand for no folder at all; at the end it stands for one name at least. */
@@ -209,7 +212,8 @@ static void skip_any_folders(const rd_glob *g, bool *at)
         if (at[i] && is_any_folders(g->pieces[i])) at[i + 1] = true;
 }
 
-void rd_glob_match(const rd_glob *g, const rd_piece *pieces, size_t n, bool fold, bool *hits)
+bool rd_glob_match(const rd_glob *g, const rd_piece *pieces, size_t n, bool fold, size_t *steps,
+                   bool *hits)
 {
     bool at[MOST_PIECES + 1] = { true }, next[MOST_PIECES + 1];
 
@@ -220,11 +224,12 @@ void rd_glob_match(const rd_glob *g, const rd_piece *pieces, size_t n, bool fold
             if (!at[i]) continue;
             if (is_any_folders(g->pieces[i]))
                 next[i] = next[i + 1] = true;
-            else if (either_matches(g->pieces[i], pieces[k], fold))
+            else if (either_matches(g->pieces[i], pieces[k], fold, steps))
                 next[i + 1] = true;
         }
         skip_any_folders(g, next);
         hits[k] = next[g->n] && !(g->folders_only && k + 1 == n);
         memcpy(at, next, sizeof at);
     }
+    return *steps > 0;
 }

@@ -2,7 +2,8 @@
  *
  * The syntax is gitignore's: `*`, `?`, `[a-z]`, `[!a]`, `[[:digit:]]`, `**` as a whole piece, a backslash before any
  * character; a slash anywhere but at the end ties the pattern to its folder, one at the end matches folders only, `!`
- * in front takes back. No match takes longer than the product of both lengths. Pure; any thread.
+ * in front takes back. A match takes at most the product of both lengths in steps, and no more than
+ * the caller allows. Pure; any thread.
  */
 #ifndef RD_LSP_GLOB_H
 #define RD_LSP_GLOB_H
@@ -25,7 +26,9 @@ bool rd_glob_takes_back(const rd_glob *g);
 const char *rd_glob_text(const rd_glob *g); /* as it was written, without blanks at the end */
 
 /* Whether the pattern matches the path of the first 1, 2, ... pieces: hits[i] for i + 1 of them. All but the last piece are
- * folders. `fold`: letters A to Z match in either case. */
-void rd_glob_match(const rd_glob *g, const rd_piece *pieces, size_t n, bool fold, bool *hits);
+ * folders. `fold`: letters A to Z match in either case. Takes its steps from *steps; false, with hits to be left alone, when
+ * they do not suffice. */
+bool rd_glob_match(const rd_glob *g, const rd_piece *pieces, size_t n, bool fold, size_t *steps,
+                   bool *hits);
 
 #endif

@@ -1,4 +1,4 @@
-/* limits.h - every maximum of the daemon's input in one place; a test walks them.
+/* limits.h - every maximum of the daemon's input in one place; the tests of each module go to it and past it.
  *
  * What is over a limit is refused with a sentence before anything of its size is allocated.
  */
@@ -32,6 +32,7 @@
 #define RD_MOST_PATTERN_BYTES  ((size_t)1024)
 #define RD_MOST_PATTERNS       2000
 #define RD_MOST_PATTERNS_BYTES ((size_t)64 << 10) /* of all patterns together */
+#define RD_MOST_GLOB_STEPS     ((size_t)1000000)  /* of all patterns on one path, some ms */
 #define RD_MOST_PATH_BYTES     ((size_t)4096)
 #define RD_MOST_PATH_DEPTH     128
 

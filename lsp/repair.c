@@ -137,8 +137,11 @@ static size_t plain_run(const char *s, size_t n, size_t at)
     while (at < n) {
         unsigned char c = (unsigned char)s[at];
 
-        if (c == '"' || c == '\\' || c < ' ') break;
-        size_t len = c < 0x80 ? 1 : rd_utf8_bytes(s + at, n - at);
+        if (c >= ' ' && c < 0x80 && c != '"' && c != '\\') {
+            at++;
+            continue;
+        }
+        size_t len = c < 0x80 ? 0 : rd_utf8_bytes(s + at, n - at);
 
         if (len == 0) break;
         at += len;
@@ -273,12 +276,16 @@ static rd_status opened(pass *p, bool is_object, rd_error *err)
     return RD_OK;
 }
 
+static const bool says_where[256] = {
+    ['{'] = true, ['}'] = true, ['['] = true, [']'] = true, [':'] = true, [','] = true, ['"'] = true
+};
+
 /* Up to the next byte that says where we are, and that byte. */
 static rd_status between_strings(pass *p, rd_error *err)
 {
     size_t from = p->at;
 
-    while (p->at < p->n && !(p->s[p->at] && strchr("{}[]:,\"", p->s[p->at]))) p->at++;
+    while (p->at < p->n && !says_where[(unsigned char)p->s[p->at]]) p->at++;
     char c = p->at < p->n ? p->s[p->at] : 0;
 
     if (c != '"' && p->at < p->n) p->at++;

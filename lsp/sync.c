@@ -98,9 +98,10 @@ static rd_status change(rd_document *doc, const json_t *value, rd_encoding e, rd
     if (!range || json_is_null(range)) return rd_document_set_text(doc, bytes, n, err);
     if (rd_sync_range(range, "contentChanges[].range", &start, &end, err)) return RD_INVALID;
     const rd_text *t = rd_document_text(doc);
+    size_t from = rd_text_offset(t, start, e);
+    bool is_insert = end.line == start.line && end.character == start.character;
 
-    return rd_document_edit(doc, rd_text_offset(t, start, e), rd_text_offset(t, end, e), bytes, n,
-                            err);
+    return rd_document_edit(doc, from, is_insert ? from : rd_text_offset(t, end, e), bytes, n, err);
 }
 
 rd_sync rd_sync_change(rd_documents *d, const json_t *params, rd_encoding e, rd_error *err)

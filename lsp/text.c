@@ -21,7 +21,7 @@ typedef struct chunk {
     uint16_t lines; /* line ends */
     uint16_t later,
         wide; /* bytes that do not begin a character, and those that begin one of four bytes */
-    bool starts_lf, ends_cr;
+    bool starts_lf, ends_cr, has_cr;
 } chunk;
 
 struct rd_text {
@@ -57,17 +57,19 @@ static size_t chunk_units(const chunk *c, rd_encoding e)
 static void measure(chunk *c)
 {
     const unsigned char *s = (const unsigned char *)c->data;
-    unsigned later = 0, wide = 0, ends = 0, pairs = 0;
+    unsigned later = 0, wide = 0, feeds = 0, returns = 0, pairs = 0;
 
     for (size_t k = 0; k < c->n; k++) {
         later += (s[k] & 0xc0) == 0x80;
         wide += s[k] >= 0xf0;
-        ends += (s[k] == '\n') + (s[k] == '\r');
+        feeds += s[k] == '\n';
+        returns += s[k] == '\r';
     }
     for (size_t k = 1; k < c->n; k++) pairs += (s[k - 1] == '\r') & (s[k] == '\n');
     c->later = (uint16_t)later;
     c->wide = (uint16_t)wide;
-    c->lines = (uint16_t)(ends - pairs);
+    c->lines = (uint16_t)(feeds + returns - pairs);
+    c->has_cr = returns > 0;
     c->starts_lf = c->n > 0 && s[0] == '\n';
     c->ends_cr = c->n > 0 && s[c->n - 1] == '\r';
 }
@@ -308,19 +310,43 @@ static bool ends_line(const rd_text *t, size_t i, size_t k)
     return k + 1 < c->n ? c->data[k + 1] != '\n' : !is_joined(t, i);
 }
 
+/* The next byte of chunk i, from k on, that ends a line; the chunk's length when there is none. */
+static size_t next_line_end(const rd_text *t, size_t i, size_t k)
+{
+    const chunk *c = &t->chunks[i];
+
+    if (!c->has_cr) {
+        const char *end = memchr(c->data + k, '\n', c->n - k);
+
+        return end ? (size_t)(end - c->data) : c->n;
+    }
+    while (k < c->n && !ends_line(t, i, k)) k++;
+    return k;
+}
+
+/* Where a line begins, which must be there, as a place and as an offset. */
+static place find_line(const rd_text *t, size_t line, size_t *offset)
+{
+    place p = { 0, 0 };
+    size_t lines;
+
+    *offset = 0;
+    if (line == 0) return p;
+    while ((lines = chunk_lines(t, p.i)) < line) {
+        line -= lines;
+        *offset += t->chunks[p.i++].n;
+    }
+    while (line-- > 0) p.in = next_line_end(t, p.i, p.in) + 1;
+    *offset += p.in;
+    return p;
+}
+
 size_t rd_text_line_start(const rd_text *t, size_t line)
 {
-    size_t offset = 0, i = 0;
+    size_t offset = t->bytes;
 
-    if (line == 0) return 0;
-    if (line > t->lines) return t->bytes;
-    for (size_t lines; (lines = chunk_lines(t, i)) < line; i++) {
-        line -= lines;
-        offset += t->chunks[i].n;
-    }
-    for (size_t k = 0;; k++) {
-        if (ends_line(t, i, k) && --line == 0) return offset + k + 1;
-    }
+    if (line <= t->lines) find_line(t, line, &offset);
+    return offset;
 }
 
 size_t rd_text_line_end(const rd_text *t, size_t line)
@@ -331,40 +357,37 @@ size_t rd_text_line_end(const rd_text *t, size_t line)
     return end > 0 && byte_at(t, end) == '\n' && byte_at(t, end - 1) == '\r' ? end - 1 : end;
 }
 
-/* The beginning of the character that holds unit `character` behind `start`, not past `end`. */
-static size_t walk(const rd_text *t, size_t start, size_t end, size_t character, rd_encoding e)
+/* From the beginning of a line to the character that holds its unit `character`, or to the line's end. */
+static size_t walk(const rd_text *t, place p, size_t at, size_t character, rd_encoding e)
 {
-    place p = find_offset(t, start);
-    size_t seen = 0, at = start;
-
-    while (at < end) {
+    for (size_t seen = 0; p.i < t->count; p = (place){ p.i + 1, 0 }) {
         const chunk *c = &t->chunks[p.i];
 
-        if (p.in == 0 && seen + chunk_units(c, e) <= character) {
+        if (p.in == 0 && c->lines == 0 && seen + chunk_units(c, e) <= character) {
             seen += chunk_units(c, e);
             at += c->n;
-            p.i++;
             continue;
         }
-        for (; p.in < c->n && at < end; p.in++, at++) {
+        for (; p.in < c->n; p.in++, at++) {
             size_t units = units_of(c->data[p.in], e);
 
+            if (c->data[p.in] == '\n' || c->data[p.in] == '\r') return at;
             if (units && seen + units > character) return at;
             seen += units;
         }
-        p = (place){ p.i + 1, 0 };
     }
-    return end;
+    return at;
 }
 
 size_t rd_text_offset(const rd_text *t, rd_position at, rd_encoding e)
 {
-    if (at.line > t->lines) return t->bytes;
-    size_t start = rd_text_line_start(t, at.line), end = rd_text_line_end(t, at.line);
+    size_t start, found;
 
-    if (e != RD_UTF8) return walk(t, start, end, at.character, e);
-    if (at.character >= end - start) return end;
-    return round_down(t, start + at.character, start);
+    if (at.line > t->lines) return t->bytes;
+    place p = find_line(t, at.line, &start);
+
+    found = walk(t, p, start, at.character, e);
+    return e == RD_UTF8 ? round_down(t, found, start) : found;
 }
 
 /* Line ends that are whole before `offset`. */
@@ -373,7 +396,8 @@ static size_t lines_before(const rd_text *t, size_t offset)
     place p = find_offset(t, offset);
     size_t lines = t->count ? sum_lines(t, 0, p.i) : 0;
 
-    for (size_t k = 0; k < p.in; k++) lines += ends_line(t, p.i, k);
+    if (p.in == 0) return lines;
+    for (size_t k = 0; (k = next_line_end(t, p.i, k)) < p.in; k++) lines++;
     return lines;
 }
 
