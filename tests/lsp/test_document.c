@@ -35,6 +35,7 @@ Test(document, is_found_by_its_uri_until_it_is_closed)
     cr_assert_eq(rd_documents_count(d), 2);
     cr_assert_eq(rd_documents_find(d, "file:///a"), a);
     cr_assert_str_eq(rd_document_language(a), "c");
+    cr_assert_str_eq(rd_document_uri(rd_documents_at(d, 0)), "file:///a");
     cr_assert_null(rd_documents_find(d, "file:///b"));
     cr_assert(rd_documents_close(d, "file:///a"));
     cr_assert(!rd_documents_close(d, "file:///a"));
@@ -66,7 +67,12 @@ Test(document, is_unknown_after_a_lost_frame_until_it_is_opened_again)
     rd_documents *d = rd_documents_new();
     rd_document *a = opened(d, "a", "x"), *b = opened(d, "b", "y");
 
+    uint64_t revision = rd_document_revision(a);
+    size_t start = 0, end = 1;
+
     rd_documents_forget(d);
+    cr_assert_eq(rd_document_shift(a, revision, &start, &end), RD_STALE);
+    cr_assert_eq(rd_document_shift(a, rd_document_revision(a), &start, &end), RD_STALE);
     cr_assert(!rd_document_is_known(a) && !rd_document_is_known(b));
     cr_assert_null(rd_document_text(a));
     cr_assert(!rd_document_edit(a, 0, 0, "z", 1, NULL));

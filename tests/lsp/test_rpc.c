@@ -47,6 +47,13 @@ static rd_status broken(rd_conn *c, const rd_message *m, rd_error *err)
     return rd_fail(err, RD_DEVICE, "the device is gone");
 }
 
+static rd_status bad_note(rd_conn *c, const rd_message *m, rd_error *err)
+{
+    (void)m;
+    c->notes++;
+    return rd_fail(err, RD_INVALID, "not that");
+}
+
 static rd_status note(rd_conn *c, const rd_message *m, rd_error *err)
 {
     (void)m;
@@ -76,9 +83,13 @@ static void on_reply(rd_conn *c, int64_t ask, const json_t *result, const json_t
 }
 
 static const rd_method methods[] = {
-    { "initialize", RD_MESSAGE_REQUEST, now }, { "now", RD_MESSAGE_REQUEST, now },
-    { "later", RD_MESSAGE_REQUEST, later },    { "bad", RD_MESSAGE_REQUEST, bad },
-    { "broken", RD_MESSAGE_REQUEST, broken },  { "note", RD_MESSAGE_NOTIFICATION, note },
+    { "initialize", RD_MESSAGE_REQUEST, now },
+    { "now", RD_MESSAGE_REQUEST, now },
+    { "later", RD_MESSAGE_REQUEST, later },
+    { "bad", RD_MESSAGE_REQUEST, bad },
+    { "broken", RD_MESSAGE_REQUEST, broken },
+    { "note", RD_MESSAGE_NOTIFICATION, note },
+    { "bad_note", RD_MESSAGE_NOTIFICATION, bad_note },
 };
 static const rd_method slow_start[] = { { "initialize", RD_MESSAGE_REQUEST, later },
                                         { "now", RD_MESSAGE_REQUEST, now } };
@@ -427,5 +438,79 @@ Test(rpc, answers_each_request_of_a_storm_once, .timeout = 60)
         unanswered += !answered[i];
     }
     cr_assert_eq(unanswered, open);
+    hang_up(c);
+}
+
+Test(rpc, has_a_code_for_every_status)
+{
+    static const int codes[] = {
+        [RD_CANCELLED] = RD_REQUEST_CANCELLED, [RD_STALE] = RD_CONTENT_MODIFIED,
+        [RD_INVALID] = RD_INVALID_PARAMS,      [RD_NOT_FOUND] = RD_INVALID_PARAMS,
+        [RD_NO_MEMORY] = RD_REQUEST_FAILED,    [RD_IO] = RD_REQUEST_FAILED,
+        [RD_DEVICE] = RD_REQUEST_FAILED
+    };
+
+    for (int s = RD_CANCELLED; s <= RD_DEVICE; s++)
+        cr_assert_eq(rd_rpc_code((rd_status)s), codes[s], "%d", s);
+}
+
+Test(rpc, answers_no_notification_that_fails_and_no_ticket_twice)
+{
+    rd_conn *c = running();
+
+    silent(c, "{" V "\"method\":\"bad_note\"}");
+    cr_assert_eq(c->notes, 1);
+    silent(c, "{" V "\"id\":1,\"method\":\"later\"}");
+    cr_assert(rd_rpc_is_open(c->rpc, c->kept[0]));
+    cr_assert(rd_rpc_fail(c->rpc, c->kept[0], RD_REQUEST_FAILED, "no", json_true()));
+    cr_assert(!rd_rpc_is_open(c->rpc, c->kept[0]));
+    cr_assert(!rd_rpc_fail(c->rpc, c->kept[0], RD_REQUEST_FAILED, "no", json_object()));
+    silent(c, "{" V "\"id\":0,\"result\":1}");
+    silent(c, "{" V "\"id\":\"1\",\"result\":1}");
+    rd_rpc_hang_up(c->rpc);
+    rd_buf_reset(&c->out);
+    rd_rpc_lost_frame(c->rpc, "late");
+    cr_assert_eq(c->out.len, 0);
+    rd_rpc_free(NULL);
+    hang_up(c);
+}
+
+Test(rpc, repairs_bytes_for_the_encoding_that_was_settled)
+{
+    static const char frame[] = "{" V "\"id\":\"a\xff\",\"method\":\"now\"}";
+    rd_conn *c = running();
+
+    answers(c, frame, "\"a\xef\xbf\xbd\"", 0);
+    rd_rpc_set_encoding(c->rpc, RD_UTF8);
+    answers(c, frame, "\"a?\"", 0);
+    hang_up(c);
+}
+
+Test(rpc, works_without_hooks_and_sends_answers_of_any_size, .timeout = 60)
+{
+    static const rd_rpc_hooks none = { NULL, NULL, NULL };
+    rd_conn *c = connect_with(RD_LSP, methods, sizeof methods / sizeof *methods);
+    char *big = rd_alloc0(RD_MOST_JSON_BYTES + 1);
+
+    rd_rpc_free(c->rpc);
+    c->rpc = rd_rpc_new(RD_LSP, methods, sizeof methods / sizeof *methods, &none, c,
+                        RD_FRAMING_LINE, &c->out);
+    answers(c, "{" V "\"id\":0,\"method\":\"initialize\"}", "0", 0);
+    silent(c, "{" V "\"method\":\"initialized\"}");
+    answers(c, "{", "null", RD_PARSE_ERROR);
+    silent(c, "{" V "\"id\":1,\"method\":\"later\"}");
+    memset(big, 'x', RD_MOST_JSON_BYTES);
+    rd_buf_reset(&c->out);
+    cr_assert(rd_rpc_answer(c->rpc, c->kept[0], json_string(big)));
+    answers_line(c, "1", 0);
+    cr_assert_gt(c->out.len, RD_MOST_JSON_BYTES);
+    cr_assert_eq(rd_rpc_ask(c->rpc, "x", NULL), 1);
+    silent(c, "{" V "\"id\":1,\"result\":1}");
+    silent(c, "{" V "\"id\":2,\"method\":\"later\"}");
+    answers(c, "{" V "\"method\":\"$/cancelRequest\",\"params\":{\"id\":2}}", "2",
+            RD_REQUEST_CANCELLED);
+    silent(c, "{" V "\"id\":3,\"method\":\"later\"}");
+    rd_rpc_hang_up(c->rpc);
+    free(big);
     hang_up(c);
 }

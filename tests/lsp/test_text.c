@@ -244,6 +244,31 @@ Test(text, finds_what_it_has_in_common_with_another_at_both_ends)
     }
 }
 
+Test(text, finds_what_is_common_across_chunks_as_it_does_in_one, .timeout = 60)
+{
+    rd_random r = rd_random_seed(77);
+    static char a[20000], b[20000];
+
+    for (int k = 0; k < 300; k++) {
+        size_t n = rd_random_below(&r, sizeof a), m = n, front, back, want = 0, most, tail = 0;
+        bool is_cut = k % 3 == 0;
+
+        memset(a, 'a', n);
+        memset(b, 'a', n);
+        if (n > 0 && k % 2) b[rd_random_below(&r, (uint32_t)n)] = 'b';
+        if (is_cut) m = rd_random_below(&r, (uint32_t)n + 1);
+        most = m < n ? m : n;
+        while (want < most && a[want] == b[want]) want++;
+        while (tail < most - want && a[n - 1 - tail] == b[m - 1 - tail]) tail++;
+        rd_text *t = rd_text_new(a, n);
+
+        rd_text_common(t, b, m, &front, &back);
+        cr_assert(front == want && back == tail, "%zu, %zu of %zu, %zu", front, back, want, tail);
+        rd_text_free(t);
+    }
+    rd_text_free(NULL);
+}
+
 Test(text, reads_bytes_that_are_not_utf8_without_harm, .timeout = 60)
 {
     rd_random r = rd_random_seed(31);

@@ -77,6 +77,12 @@ static const wire_case cases[] = {
       "two different" },
     { RD_FRAMING_HEADER, "Content-Type: x\r\n\r\n{}", "|BROKEN", "without Content-Length" },
     { RD_FRAMING_HEADER, "hello\r\n\r\n", "|BROKEN", "without a colon: \"hello\"" },
+    { RD_FRAMING_HEADER, ":\r\nx:\r\n : 7\r\nContent-Lengtt: 7\r\nContent-Length: 2\r\n\r\n{}",
+      "|{}", NULL },
+    { RD_FRAMING_HEADER, "a line that is longer than what is quoted of it\r\n", "|BROKEN",
+      "\"a line that is longer than what is quote\"" },
+    { RD_FRAMING_HEADER, "Content-Length: a number that is longer than that\r\n", "|BROKEN",
+      "\"Content-Length: a number that is longer \"" },
     { RD_FRAMING_HEADER, "Content-Length: -1\r\n\r\n", "|BROKEN", "not a number" },
     { RD_FRAMING_HEADER, "Content-Length: +1\r\n\r\n", "|BROKEN", "not a number" },
     { RD_FRAMING_HEADER, "Content-Length: 0x2\r\n\r\n{}", "|BROKEN", "not a number" },
@@ -203,4 +209,43 @@ Test(wire, takes_a_frame_of_the_most_bytes_and_not_one_more, .timeout = 60)
     free(body);
     rd_buf_clear(&in);
     rd_buf_clear(&seen);
+}
+
+Test(wire, knows_what_the_stream_turned_out_to_be)
+{
+    static const char line[] = "\n{}\n", header[] = "C", blank[] = "\r\n ";
+    static const struct {
+        rd_framing as, then;
+        const char *in;
+    } streams[] = { { RD_FRAMING_ANY, RD_FRAMING_LINE, line },
+                    { RD_FRAMING_ANY, RD_FRAMING_HEADER, header },
+                    { RD_FRAMING_ANY, RD_FRAMING_ANY, blank },
+                    { RD_FRAMING_LINE, RD_FRAMING_LINE, header } };
+
+    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++) {
+        rd_wire *w = rd_wire_new(streams[i].as, 100);
+        const char *p = streams[i].in;
+        size_t n = strlen(p);
+        rd_frame f;
+
+        rd_wire_read(w, &p, &n, &f, NULL);
+        cr_assert_eq(rd_wire_framing(w), streams[i].then, "stream %zu", i);
+        rd_wire_free(w);
+    }
+    rd_wire_free(NULL);
+}
+
+Test(wire, stays_broken_at_the_end_of_the_stream_too)
+{
+    rd_wire *w = rd_wire_new(RD_FRAMING_HEADER, 100);
+    const char *p = "hello\n";
+    size_t n = 6;
+    rd_error err = { 0 };
+    rd_frame f;
+
+    cr_assert_eq(rd_wire_read(w, &p, &n, &f, NULL), RD_WIRE_BROKEN);
+    cr_assert_eq(rd_wire_end(w, &f, &err), RD_WIRE_BROKEN);
+    cr_assert(strstr(err.text, "without a colon"), "%s", err.text);
+    cr_assert_eq(rd_wire_framing(w), RD_FRAMING_HEADER, "for a last word to the peer");
+    rd_wire_free(w);
 }
