@@ -1,7 +1,7 @@
 #!/bin/sh
 # Holds the #include lines against the allowed arrows between folders (docs/architecture in short: core knows
 # nothing of lsp, cache, plugins, libuv, CUDA; jansson and PCRE2 stay in core/format; a plugin knows
-# core/backend.h and core/base only).
+# core/backend.h and core/base only; what the front and the fuzzers link of lsp knows core/base and jansson only).
 set -u
 cd "$1"
 bad=0
@@ -21,6 +21,8 @@ refuse 'model knows a higher room' "$(find core/model -name '*.[ch]')" '#include
 refuse 'decode knows a higher room' "$(find core/decode -name '*.[ch]')" '#include "core/(train|eval|tools|engine|plugin)'
 refuse 'train knows a higher room or the engine' "$(find core/train -name '*.[ch]')" '#include "core/(eval|tools|engine|plugin)'
 refuse 'eval knows tools or engine' "$(find core/eval -name '*.[ch]')" '#include "core/(tools|engine|plugin)'
+own=$(for m in limits utf8 wire repair message rpc text document sync glob exclude; do ls lsp/$m.[ch] 2>/dev/null; done)
+refuse 'a module of lsp that the front and the fuzzers link knows more than core/base' "$own" '#include ("core/([^b]|b[^a])|"(cache|plugins)/|<(uv|sqlite3))'
 plugins=$(find plugins -name '*.[ch]')
 found=$(grep -nE '#include "(core|lsp|cache)/' $plugins | grep -vE '"core/(backend|runner)\.h"|"core/base/')
 [ -z "$found" ] || { echo "a plugin knows more than the backend table:"; echo "$found"; bad=1; }
