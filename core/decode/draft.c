@@ -16,8 +16,9 @@ enum {
     SPAN_MOST = 6,     /* lines of a draft */
     LEFT_MOST = 24,    /* bytes of the cursor's line that count */
     MATCH_MOST =
-        1024,  /* and that are compared at all: long lines would take their lengths' product */
-    WORDS = 4, /* of a signature */
+        1024, /* and that are compared at all: long lines would take their lengths' product */
+    WORTH_BYTES = 3, /* of a line offered as a whole: a bare bracket is not worth reading */
+    WORDS = 4,       /* of a signature */
     NAMES_MOST = 16
 };
 
@@ -39,7 +40,9 @@ enum {
     LEFT_PART,  /* or how much of its end stands there */
     ABOVE,      /* how alike the lines above are, the nearest first */
     BELOW = ABOVE + NEIGHBOURS,
-    ABOVE_SAME = BELOW + NEIGHBOURS,
+    ABOVE_ENDS = BELOW + NEIGHBOURS, /* the same by what the lines share at both ends */
+    BELOW_ENDS = ABOVE_ENDS + NEIGHBOURS,
+    ABOVE_SAME = BELOW_ENDS + NEIGHBOURS,
     BELOW_SAME,
     RIGHT_PART, /* how much of what stands right of the cursor follows */
     MORE_LINES,
@@ -51,13 +54,16 @@ enum {
     FEATURES
 };
 
-/* From 3200 holes in the training packages, as a choice of the right text among all of its file's. */
+/* From 4000 holes in the training packages, as a choice of the right text among all of its file's. */
 static const float weight[FEATURES] = {
-    [LEFT_WHOLE] = 1.44f, [LEFT_PART] = 0.48f,  [ABOVE] = 2.71f,      [ABOVE + 1] = 1.26f,
-    [ABOVE + 2] = 1.02f,  [BELOW] = 2.41f,      [BELOW + 1] = 1.13f,  [BELOW + 2] = 0.74f,
-    [ABOVE_SAME] = 1.05f, [BELOW_SAME] = 0.88f, [RIGHT_PART] = 0.82f, [MORE_LINES] = -0.99f,
-    [RENAMED] = 1.18f,    [NOT_SO] = -0.72f,    [DISTANCE] = -0.40f,  [LENGTH] = -0.53f,
-    [OFTEN] = 0.43f
+    [LEFT_WHOLE] = 1.50f,     [LEFT_PART] = 0.53f,      [ABOVE] = 1.57f,
+    [ABOVE + 1] = 0.75f,      [ABOVE + 2] = 0.40f,      [BELOW] = 1.46f,
+    [BELOW + 1] = 0.63f,      [BELOW + 2] = 0.33f,      [ABOVE_ENDS] = 1.95f,
+    [ABOVE_ENDS + 1] = 0.70f, [ABOVE_ENDS + 2] = 0.55f, [BELOW_ENDS] = 1.28f,
+    [BELOW_ENDS + 1] = 0.50f, [BELOW_ENDS + 2] = 0.57f, [ABOVE_SAME] = 0.33f,
+    [BELOW_SAME] = 0.53f,     [RIGHT_PART] = 0.83f,     [MORE_LINES] = -0.98f,
+    [RENAMED] = 1.01f,        [NOT_SO] = -0.69f,        [DISTANCE] = -0.36f,
+    [LENGTH] = -0.57f,        [OFTEN] = 0.46f
 };
 
 typedef struct candidate {
@@ -130,6 +136,17 @@ static float alike(const line *a, const line *b)
 
     for (int i = 0; i < WORDS; i++) both += __builtin_popcountll(a->bits[i] & b->bits[i]);
     return a->count + b->count ? 2.0f * (float)both / (float)(a->count + b->count) : 0.0f;
+}
+
+/* The share of the longer line that both have in common at their ends. */
+static float alike_at_ends(const line *a, const line *b)
+{
+    int n = a->n < b->n ? a->n : b->n, longest = a->n < b->n ? b->n : a->n, head = 0, tail = 0;
+
+    n = n < MATCH_MOST ? n : MATCH_MOST;
+    while (head < n && a->text[head] == b->text[head]) head++;
+    while (tail < n - head && a->text[a->n - 1 - tail] == b->text[b->n - 1 - tail]) tail++;
+    return longest ? (float)(head + tail) / (float)longest : 0.0f;
 }
 
 static bool same(const line *a, const line *b)
@@ -246,8 +263,14 @@ static void look_around(const search *f, const side *s, int i, int last, float *
         const line *up = f->above.n > k ? &f->above.lines[f->above.n - 1 - k] : NULL;
         const line *down = f->below.n > k ? &f->below.lines[k] : NULL;
 
-        if (up && i - 1 - k >= 0) feature[ABOVE + k] = alike(up, &s->lines[i - 1 - k]);
-        if (down && last + 1 + k < s->n) feature[BELOW + k] = alike(down, &s->lines[last + 1 + k]);
+        if (up && i - 1 - k >= 0) {
+            feature[ABOVE + k] = alike(up, &s->lines[i - 1 - k]);
+            feature[ABOVE_ENDS + k] = alike_at_ends(up, &s->lines[i - 1 - k]);
+        }
+        if (down && last + 1 + k < s->n) {
+            feature[BELOW + k] = alike(down, &s->lines[last + 1 + k]);
+            feature[BELOW_ENDS + k] = alike_at_ends(down, &s->lines[last + 1 + k]);
+        }
         if (k > 0) continue;
         feature[ABOVE_SAME] = up && i > 0 && same(up, &s->lines[i - 1]);
         feature[BELOW_SAME] = down && last + 1 < s->n && same(down, &s->lines[last + 1]);
@@ -389,6 +412,7 @@ static void look_at(search *f, const side *s, int i)
     candidate c = { .s = s, .line = i, .last = i, .from = l->text, .end = l->text + l->n };
     int shared = 0, distance = s == &f->above ? f->above.n - i : i + 1;
 
+    if (f->left.n == 0 && f->right.n == 0 && l->n < WORTH_BYTES) return;
     c.feature[DISTANCE] = log_of(distance);
     if (f->left.n > 0) {
         c.from = match_left(l, &f->left, &shared);

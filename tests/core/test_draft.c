@@ -34,6 +34,8 @@ Test(draft, is_what_stands_between_like_neighbours)
         /* several lines, when the line below the hole stands below them too; the indent moves along */
         { "if a:\n    one()\n    two()\nelse:\n    three()\n\n\nfor b in c:\n    if a:\n        ",
           "\n    else:\n        four()\n", "one()\n        two()" },
+        /* no bare bracket as a whole line, though its place is the most alike */
+        { "f() {\n    a();\n    b();\n}\ng() {\n    a();\n    b();\n", "\nh() {\n", "b();" },
         /* nothing is like it */
         { "", "", "" },
         { "alone", "", "" },
