@@ -362,7 +362,7 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, bool all, rd_error *
                           .threshold = 0.6f + 0.3f * rq->quality,
                           .length_threshold = 0.5f,
                           .doubt = 0.05f + 0.15f * rq->quality,
-                          .edit_threshold = 0.9f + 0.05f * rq->quality,
+                          .edit_threshold = 0.6f + 0.2f * rq->quality,
                           .tokens_most = most,
                           .tokens = rq->hole_tokens,
                           .canvases = calibrated ? 1 + (int)(4.0f * rq->quality + 0.5f) : 0,

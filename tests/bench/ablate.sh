@@ -21,8 +21,8 @@ blocks-32||block-8=0,block-16=0
 no-drafts||drafts=0
 no-lengths||lengths=off
 no-edits||edited=0
-rewrites||rewrites=0.12
-edits-and-drafts-are-rewrites||edited=0,drafts=1,rewrites=0.2
+no-rewrites||rewrites=0
+edits-and-drafts-are-rewrites||edited=0,drafts=1,rewrites=0.3
 names||noise-name=1
 faults||noise-any=0,noise-fault=1
 own||noise-any=0,noise-own=1

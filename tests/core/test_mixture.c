@@ -36,7 +36,7 @@ Test(mixture, refuses_by_the_name_of_the_key)
         { "pairs=1", "pairs is 1; it is on or off" },
         { "drafts=1.5", "drafts is 1.5; it is a whole number from 0 to 3" },
         { "pairs=on,,masked=0", "no key " },
-        { "masked=0.6,edited=0.6", "masked, edited and rewrites are 1.2 together" },
+        { "masked=0.6,edited=0.6,rewrites=0", "masked, edited and rewrites are 1.2 together" },
         { "block-8=0,block-16=0,block-32=0", "block-8, block-16 and block-32 are all 0" },
         { "noise-any=0", "noise-any, noise-name, noise-own and noise-fault are all 0" },
         { "hole-line=0,hole-part=0,hole-lines=0,hole-block=0", "are all 0" },

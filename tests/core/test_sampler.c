@@ -97,6 +97,7 @@ static drawn draw_with(world *w, const char *mix, guesser guess, void *model)
     drawn d = { 0 };
     rd_error err = { 0 };
 
+    o.rewrites = 0.0f; /* each case says its own */
     cr_assert(!rd_mixture_parse(&o, mix, &err), "%s", err.text);
     cr_assert(!rd_mixture_open(w->corpus, w->bpe, &o, &m, &err), "%s", err.text);
     rd_sampler s = rd_mixture_sampler(m);
@@ -368,7 +369,7 @@ static rd_status say_one(void *model, const rd_rows *rows, int32_t *best, rd_err
 Test(sampler, the_models_own_words_stand_in_a_window_and_in_a_rewrite)
 {
     static const char *const mixes[] = {
-        "early=0,next-late=0,masked=0,edited=1,noise-any=0,noise-own=1",
+        "early=0,next-late=0,masked=0,edited=1,rewrites=0,noise-any=0,noise-own=1",
         "early=0,next-late=0,masked=0,edited=0,rewrites=1,rewrite-line=0,rewrite-own=1,context-"
         "copies=0",
     };
@@ -412,8 +413,8 @@ Test(sampler, a_model_that_fails_fails_the_sample)
     rd_mixture *m;
     rd_error err;
 
-    cr_assert(!rd_mixture_parse(&o, "early=0,next-late=0,masked=0,edited=1,noise-any=0,noise-own=1",
-                                &err));
+    cr_assert(!rd_mixture_parse(
+        &o, "early=0,next-late=0,masked=0,edited=1,rewrites=0,noise-any=0,noise-own=1", &err));
     cr_assert(!rd_mixture_open(w.corpus, w.bpe, &o, &m, &err));
     rd_sampler s = rd_mixture_sampler(m);
 
