@@ -60,32 +60,13 @@ static void collect_banned(rd_hole_run *h, const rd_hole_options *o)
     h->banned = rd_alloc_array(n + 3, sizeof *h->banned);
     h->banned_plain = rd_alloc_array(n + 3, sizeof *h->banned);
     if (n) memcpy(h->banned, o->banned, n * sizeof *h->banned);
-    h->banned[n] = o->ids.mask;
+    h->banned[n] = o->rules.ids.mask;
     memcpy(h->banned_plain, h->banned, (n + 1) * sizeof *h->banned);
     h->n_banned = h->n_banned_plain = (int)n + 1;
-    if (o->ids.del >= 0) h->banned_plain[h->n_banned_plain++] = o->ids.del;
-    if (o->ids.split >= 0) h->banned_plain[h->n_banned_plain++] = o->ids.split;
+    if (o->rules.ids.del >= 0) h->banned_plain[h->n_banned_plain++] = o->rules.ids.del;
+    if (o->rules.ids.split >= 0) h->banned_plain[h->n_banned_plain++] = o->rules.ids.split;
     qsort(h->banned, (size_t)h->n_banned, sizeof *h->banned, compare_ids);
     qsort(h->banned_plain, (size_t)h->n_banned_plain, sizeof *h->banned, compare_ids);
-}
-
-static rd_canvas_rules rules_of(const rd_hole_run *h, bool rewriting)
-{
-    const rd_hole_options *o = &h->o;
-
-    return (rd_canvas_rules){ .ids = o->ids,
-                              .stop = o->stop,
-                              .n_stop = o->n_stop,
-                              .threshold = o->threshold,
-                              .length_threshold = o->length_threshold,
-                              .doubt = o->doubt,
-                              .edit_threshold = o->edit_threshold,
-                              .tokens_most = o->tokens_most,
-                              .block = rd_model_block_size(o->model),
-                              .anchor = h->anchor.id,
-                              .anchor_n = h->anchor.n,
-                              .fixed = o->tokens > 0 || (rewriting && o->ids.del < 0),
-                              .rewriting = rewriting };
 }
 
 rd_status rd_hole_open(const rd_hole_options *o, const int32_t *context, int context_n,
@@ -100,16 +81,21 @@ rd_status rd_hole_open(const rd_hole_options *o, const int32_t *context, int con
     if (context_n % block)
         return rd_fail(err, RD_INVALID, "a context of %d tokens does not end on a block",
                        context_n);
-    if (context_n / block + o->tokens_most / block + 2 > rd_model_kv_blocks(o->model))
+    if (context_n / block + o->rules.tokens_most / block + 2 > rd_model_kv_blocks(o->model))
         return rd_fail(err, RD_INVALID, "a context of %d tokens and a hole of %d do not fit",
-                       context_n, o->tokens_most);
+                       context_n, o->rules.tokens_most);
     rd_hole_run *h = rd_alloc0(sizeof *h);
 
     h->o = *o;
     h->sequence = (rd_sequence){ .model = o->model, .pool = o->pool };
     rd_ids_append(&h->context, context, context_n);
     rd_ids_append(&h->anchor, anchor, anchor_n);
-    h->rules = rules_of(h, seed_n > 0);
+    h->rules = o->rules;
+    h->rules.block = block;
+    h->rules.anchor = h->anchor.id;
+    h->rules.anchor_n = h->anchor.n;
+    h->rules.rewriting = seed_n > 0;
+    h->rules.fixed = o->tokens > 0 || (seed_n > 0 && o->rules.ids.del < 0);
     collect_banned(h, o);
     h->n_canvases = 1;
     h->canvas[0].length = 1.0f;
@@ -120,7 +106,8 @@ rd_status rd_hole_open(const rd_hole_options *o, const int32_t *context, int con
     for (int i = 0; i < o->n_drafts && i < RD_HOLE_DRAFTS_MOST; i++) {
         draft *d = &h->drafts[h->n_drafts];
 
-        if (o->drafts[i].n > o->tokens_most || (h->rules.fixed && o->drafts[i].n != o->tokens))
+        if (o->drafts[i].n > o->rules.tokens_most ||
+            (h->rules.fixed && o->drafts[i].n != o->tokens))
             continue;
         rd_ids_append(&d->ids, o->drafts[i].id, o->drafts[i].n);
         d->alike = o->drafts[i].alike;
@@ -168,13 +155,13 @@ static rd_status run_pass(rd_hole_run *h, int tail, int windows, int lengths, rd
 
         counts[b] = w->rows;
         for (int i = 0; i < len; i++, rows++) {
-            token[rows] = i < w->rows ? w->token[i] : h->o.ids.mask;
+            token[rows] = i < w->rows ? w->token[i] : h->rules.ids.mask;
             position[rows] = from + tail + i;
             if (i >= w->slots) continue;
             watched[asked] = w->watched[i];
             row[asked++] = rows;
             if (b >= lengths || i < w->slots - 1) continue;
-            watched[asked] = h->o.ids.split;
+            watched[asked] = h->rules.ids.split;
             row[asked++] = rows;
         }
     }
@@ -329,9 +316,10 @@ static void compose_draft(const rd_hole_run *h, const draft *d, rd_window *w)
 
     memcpy(token, d->ids.id, (size_t)n * sizeof *token);
     memcpy(w->watched, d->ids.id, (size_t)n * sizeof *token);
-    if (h->o.ids.del >= 0) { /* a mask behind it, where the model could say that more is missing */
-        w->watched[n] = h->o.ids.del;
-        token[n++] = h->o.ids.mask;
+    if (h->rules.ids.del >=
+        0) { /* a mask behind it, where the model could say that more is missing */
+        w->watched[n] = h->rules.ids.del;
+        token[n++] = h->rules.ids.mask;
     }
     rd_window_set(&h->rules, token, n, w);
 }
@@ -342,7 +330,7 @@ static int begin_lengths(rd_hole_run *h, const int *length)
     int n = 0;
 
     for (; n < LENGTHS; n++) {
-        if (length[n] > h->o.tokens_most || length[n] > h->rules.block - RD_ANCHOR_LEAST) break;
+        if (length[n] > h->rules.tokens_most || length[n] > h->rules.block - RD_ANCHOR_LEAST) break;
         h->canvas[n].n = 0;
         h->canvas[n].length = 1.0f;
         rd_canvas_add_masks(&h->canvas[n], &h->rules, length[n]);
@@ -405,7 +393,7 @@ static void keep_likeliest(rd_hole_run *h, int most)
 /* The prompt's last blocks, canvases, drafts: one pass. Leaves the canvases' windows in front. */
 static rd_status first_pass(rd_hole_run *h, rd_error *err)
 {
-    bool open = !h->rules.fixed && !h->rules.rewriting, cal = open && h->o.ids.del < 0;
+    bool open = !h->rules.fixed && !h->rules.rewriting, cal = open && h->rules.ids.del < 0;
     bool several = open && !cal && h->o.canvases > 0;
     int tail, at[RD_HOLE_DRAFTS_MOST], most = rd_model_max_rows(h->o.model) / h->rules.block;
 
@@ -416,7 +404,7 @@ static rd_status first_pass(rd_hole_run *h, rd_error *err)
 
     for (int i = 0; i < windows; i++) {
         rd_canvas_compose(&h->canvas[i], &h->rules, &h->window[i]);
-        if (h->n_lengths > 0) h->window[i].watched[h->window[i].slots - 1] = h->o.ids.del;
+        if (h->n_lengths > 0) h->window[i].watched[h->window[i].slots - 1] = h->rules.ids.del;
     }
     for (int i = 0; i < h->n_drafts; i++) {
         at[i] = windows < most && fits_block(h, &h->drafts[i]) ? windows : -1;
@@ -520,16 +508,19 @@ static bool finished(const rd_hole_run *h)
     return true;
 }
 
-/* The likeliest of what there is: own texts, draft. */
+/* The likeliest of what there is: own texts, draft. A draft that no pass has seen is no better than what stands. */
 static void conclude(rd_hole_run *h)
 {
     const draft *best = best_draft(h);
     int own = best_finished(h);
 
     if (own > 0) swap(&h->canvas[0], &h->canvas[own], sizeof *h->canvas);
+    bool whole = rd_canvas_end(&h->canvas[0]);
+
     h->confidence = own_chance(h, &h->canvas[0]);
     h->done = true;
-    if (best && (own < 0 || h->o.lead * best->right > h->confidence)) take_draft(h, best);
+    if (best && h->started && (!whole || h->o.lead * best->right > h->confidence))
+        take_draft(h, best);
 }
 
 rd_status rd_hole_step(rd_hole_run *h, bool *done, rd_error *err)
@@ -566,17 +557,7 @@ rd_status rd_hole_step(rd_hole_run *h, bool *done, rd_error *err)
 
 void rd_hole_end(rd_hole_run *h)
 {
-    const draft *best = best_draft(h);
-    int own = best_finished(h);
-
-    if (h->done) return;
-    if (own > 0) swap(&h->canvas[0], &h->canvas[own], sizeof *h->canvas);
-    bool whole = rd_canvas_end(&h->canvas[0]);
-
-    h->confidence = own_chance(h, &h->canvas[0]);
-    h->done = true;
-    if (best && h->started && (!whole || h->o.lead * best->right > h->confidence))
-        take_draft(h, best);
+    if (!h->done) conclude(h);
 }
 
 const rd_slot *rd_hole_slots(rd_hole_run *h, int *n)

@@ -39,18 +39,12 @@ typedef struct rd_calibration {
 typedef struct rd_hole_options {
     rd_model *model;
     rd_kv_pool *pool;
-    rd_edit_ids ids;
+    /* Ids, stops, thresholds and tokens_most are the caller's; block, anchor and the kind of run are filled in. Stop
+     * ids are not among `banned`. */
+    rd_canvas_rules rules;
     const int32_t *banned; /* sorted; what must never be written, mask, delete and split apart */
     int n_banned;
     int32_t limit;
-    const int32_t *
-        stop; /* ids that end the hole, for models that cannot delete; not among `banned`; borrowed */
-    int n_stop;
-    float threshold;        /* fill a mask above */
-    float length_threshold; /* delete or split a mask above */
-    float doubt;            /* a filled slot whose probability falls below goes back to mask */
-    float edit_threshold;   /* rewriting: another token above replaces a seeded one */
-    int tokens_most;
     int tokens;   /* the hole's length where it is known; 0: not */
     int canvases; /* lengths that go on side by side; below 2: one, which starts with a guess */
     const rd_hole_draft *drafts; /* the best first; copied */

@@ -29,12 +29,12 @@ static bed open_bed_of(const char *dir, rd_edit_ids ids, int rows)
     b.vocab = rd_model_config_of(b.m)->vocab_size;
     b.o = (rd_hole_options){ .model = b.m,
                              .pool = b.pool,
-                             .ids = ids,
-                             .threshold = 0.6f,
-                             .length_threshold = 0.3f,
-                             .doubt = 0.2f,
-                             .edit_threshold = 0.5f,
-                             .tokens_most = 96 };
+                             .rules = { .ids = ids,
+                                        .threshold = 0.6f,
+                                        .length_threshold = 0.3f,
+                                        .doubt = 0.2f,
+                                        .edit_threshold = 0.5f,
+                                        .tokens_most = 96 } };
     return b;
 }
 
@@ -68,12 +68,12 @@ static int run(bed *b, const int32_t *context, int context_n, const int32_t *see
 
     for (int i = 0; i < n; i++) {
         cr_assert_eq(s[i].state, RD_SLOT_SETTLED);
-        cr_assert_neq(s[i].token, b->o.ids.mask);
-        cr_assert_neq(s[i].token, b->o.ids.del);
-        cr_assert_neq(s[i].token, b->o.ids.split);
+        cr_assert_neq(s[i].token, b->o.rules.ids.mask);
+        cr_assert_neq(s[i].token, b->o.rules.ids.del);
+        cr_assert_neq(s[i].token, b->o.rules.ids.split);
         cr_assert_neq(s[i].token, 11, "a banned token");
     }
-    cr_assert_leq(n, b->o.tokens_most + BLOCK);
+    cr_assert_leq(n, b->o.rules.tokens_most + BLOCK);
     rd_hole_close(h);
     return n;
 }
@@ -121,7 +121,7 @@ Test(hole, several_lengths_end_whatever_the_model_says, .timeout = 120)
             draw(&r, context, 128);
             draw(&r, anchor, 40);
             b.o.canvases = 1 + k % RD_HOLE_CANVASES_MOST;
-            b.o.tokens_most = k % 5 == 0 ? 3 : 96;
+            b.o.rules.tokens_most = k % 5 == 0 ? 3 : 96;
             run(&b, context, k % 4 * BLOCK, NULL, 0, anchor, k % 3 ? 40 : 5);
         }
         close_bed(&b);
@@ -175,9 +175,9 @@ Test(hole, a_stop_ends_it_where_the_model_cannot_delete, .timeout = 60)
 
         b.o.banned = banned;
         b.o.n_banned = 1;
-        b.o.length_threshold = 0.0f;
-        b.o.stop = stop;
-        for (int id = 0; k == 0 && id < b.vocab; id++) stop[b.o.n_stop++] = id;
+        b.o.rules.length_threshold = 0.0f;
+        b.o.rules.stop = stop;
+        for (int id = 0; k == 0 && id < b.vocab; id++) stop[b.o.rules.n_stop++] = id;
         got[k] = run(&b, context, 64, NULL, 0, anchor, 40);
         close_bed(&b);
     }
