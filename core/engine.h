@@ -33,6 +33,13 @@ typedef struct rd_engine_options {
 
 typedef enum rd_task { RD_INFILL, RD_REWRITE, RD_GENERATE } rd_task;
 
+/* Another text that says something about the hole's: an open file, or what was edited lately. */
+typedef struct rd_neighbour {
+    const char *name; /* of its file; NULL: none */
+    const char *text;
+    size_t bytes;
+} rd_neighbour;
+
 /* Pointers are borrowed until rd_run_open returns, but for `cancel`. */
 typedef struct rd_request {
     rd_task task;
@@ -41,6 +48,8 @@ typedef struct rd_request {
     size_t prefix_bytes, suffix_bytes, draft_bytes;
     const char *instruction; /* NULL: none; see rd_engine_follows_instructions */
     size_t instruction_bytes;
+    const rd_neighbour *neighbours; /* the most telling first; may be NULL */
+    int n_neighbours;
     int max_tokens;  /* 0: 256 */
     int hole_tokens; /* the hole's length where it is known; 0: not */
     float quality;   /* 0: speed; 1: quality */
@@ -91,15 +100,22 @@ RD_PUBLIC void rd_run_end(rd_run *r, rd_step *out);
 RD_PUBLIC void rd_run_close(rd_run *r);
 
 /* The probability of each token of a text given its neighbours on both sides inside its block and all
- * before: every fourth token masked, four passes. `out` is the caller's to free with free(). */
+ * before: every fourth token masked, four passes. Tokens that begin in [from, to) are scored; the text before
+ * is context. `out` is the caller's to free with free(). RD_CANCELLED when the flag was set. */
+typedef struct rd_score_request {
+    const char *language, *text; /* language: as in rd_request */
+    size_t bytes, from, to;
+    const rd_cancel *cancel;
+} rd_score_request;
+
 typedef struct rd_score {
-    size_t start, end; /* bytes */
+    size_t start, end; /* bytes of the text */
     float p, p_best;
     char best[48]; /* its text, cut */
 } rd_score;
 
-RD_PUBLIC rd_status rd_engine_score(rd_engine *e, const char *language, const char *text, size_t n,
-                                    rd_score **out, int *count, rd_error *err);
+RD_PUBLIC rd_status rd_engine_score(rd_engine *e, const rd_score_request *rq, rd_score **out,
+                                    int *count, rd_error *err);
 /* What is loaded, for messages: "cpu avx512-bf16, 2 threads, 35 MB". Borrowed. */
 RD_PUBLIC const char *rd_engine_describe(rd_engine *e);
 
