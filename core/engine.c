@@ -625,7 +625,7 @@ enum { EVERY = 4 };
 
 /* Four passes over one block of tokens, each with every fourth token masked. */
 static rd_status score_block(rd_engine *e, const rd_sequence *s, const int32_t *tokens, int n,
-                             rd_pick *out, rd_error *err)
+                             const rd_cancel *cancel, rd_pick *out, rd_error *err)
 {
     for (int phase = 0; phase < EVERY; phase++) {
         int32_t shown[RD_BLOCK_MOST], watched[RD_BLOCK_MOST], rows[RD_BLOCK_MOST];
@@ -650,7 +650,8 @@ static rd_status score_block(rd_engine *e, const rd_sequence *s, const int32_t *
                          .past = s->places,
                          .past_blocks = s->n,
                          .query = &q,
-                         .picks = picks };
+                         .picks = picks,
+                         .cancel = cancel };
 
         if (rd_forward(e->model, &pass, err)) return err->status;
         for (int i = 0; i < masked; i++) out[rows[i]] = picks[i];
@@ -658,8 +659,8 @@ static rd_status score_block(rd_engine *e, const rd_sequence *s, const int32_t *
     return RD_OK;
 }
 
-rd_status rd_engine_score(rd_engine *e, const char *language, const char *text, size_t n,
-                          rd_score **out, int *count, rd_error *err)
+rd_status rd_engine_score(rd_engine *e, const rd_score_request *rq, rd_score **out, int *count,
+                          rd_error *err)
 {
     int block = rd_model_block_size(e->model), window = CONTEXT_MOST / block * block;
     rd_ids ids = { 0 };
@@ -669,18 +670,18 @@ rd_status rd_engine_score(rd_engine *e, const char *language, const char *text, 
     int first = 0;
 
     if (!err) err = &local;
-    if (e->layout) rd_ids_push(&ids, e->ids.language[rd_language_of(language)]);
+    if (e->layout) rd_ids_push(&ids, e->ids.language[rd_language_of(rq->language)]);
     first = ids.n;
-    status = rd_tokenizer_encode(e->tokenizer, text, n, RD_TEXT_PLAIN, &ids, err);
+    status = rd_tokenizer_encode(e->tokenizer, rq->text, rq->bytes, RD_TEXT_PLAIN, &ids, err);
     rd_pick *picks = rd_alloc_array((size_t)ids.n + RD_BLOCK_MOST, sizeof *picks);
 
     for (int at = 0; at < ids.n && !status; at += block) {
         int len = ids.n - at < block ? ids.n - at : block;
 
-        status = score_block(e, &s, ids.id + at, len, picks + at, err);
+        status = score_block(e, &s, ids.id + at, len, rq->cancel, picks + at, err);
         if (status || len < block) break;
         if ((s.n + 1) * block > window) rd_sequence_clear(&s); /* a long text is seen in windows */
-        status = rd_sequence_extend(&s, ids.id + at, block, NULL, err);
+        status = rd_sequence_extend(&s, ids.id + at, block, rq->cancel, err);
     }
     rd_sequence_clear(&s);
     if (!status) {
@@ -691,15 +692,18 @@ rd_status rd_engine_score(rd_engine *e, const char *language, const char *text, 
         for (int i = first; i < ids.n; i++) {
             size_t len, best_n;
             rd_tokenizer_bytes(e->tokenizer, ids.id[i], &len);
+            size_t start = byte;
+
+            byte += len;
+            if (byte <= rq->from || start >= rq->to) continue;
             const char *best = rd_tokenizer_bytes(e->tokenizer, picks[i].token, &best_n);
             rd_score *c = &list[(*count)++];
 
-            *c = (rd_score){ .start = byte,
-                             .end = byte + len,
+            *c = (rd_score){ .start = start,
+                             .end = byte,
                              .p = picks[i].watched_prob,
                              .p_best = picks[i].prob };
             snprintf(c->best, sizeof c->best, "%.*s", (int)best_n, best ? best : "");
-            byte += len;
         }
         *out = list;
     }

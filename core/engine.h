@@ -100,7 +100,7 @@ RD_PUBLIC void rd_run_end(rd_run *r, rd_step *out);
 RD_PUBLIC void rd_run_close(rd_run *r);
 
 /* The probability of each token of a text given its neighbours on both sides inside its block and all
- * before: every fourth token masked, four passes. Tokens that begin in [from, to) are scored; the text before
+ * before: every fourth token masked, four passes. Tokens with a byte in [from, to) are scored; the text before
  * is context. `out` is the caller's to free with free(). RD_CANCELLED when the flag was set. */
 typedef struct rd_score_request {
     const char *language, *text; /* language: as in rd_request */

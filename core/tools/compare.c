@@ -115,9 +115,12 @@ static rd_status score_piece(job *j, const rd_case_file *f, rd_error *err)
         bytes--;
     for (int k = 0; k < 2 && !status; k++) {
         double start = rd_now_ms();
+        rd_score_request rq = { .language = f->language,
+                                .text = f->text + f->licence,
+                                .bytes = bytes,
+                                .to = bytes };
 
-        status = rd_engine_score(j->side[k].engine, f->language, f->text + f->licence, bytes,
-                                 &list[k], &n[k], err);
+        status = rd_engine_score(j->side[k].engine, &rq, &list[k], &n[k], err);
         if (status) break;
         j->side[k].score_ms += rd_now_ms() - start;
         add_scores(&j->side[k], list[k], n[k]);

@@ -262,8 +262,12 @@ static rd_status search_fault(job *j, const rd_case *one, const rd_buf *draft, r
     rd_buf_append(&text, source->text + from, one->start - from);
     rd_buf_append(&text, draft->data, draft->len);
     rd_buf_append(&text, source->text + one->end, after);
-    if (!rd_engine_score(j->engine, *source->language ? source->language : NULL, text.data,
-                         text.len, &score, &n, err)) {
+    rd_score_request rq = { .language = *source->language ? source->language : NULL,
+                            .text = text.data,
+                            .bytes = text.len,
+                            .to = text.len };
+
+    if (!rd_engine_score(j->engine, &rq, &score, &n, err)) {
         rd_fault_token *token = rd_alloc_array((size_t)n + 1, sizeof *token);
         size_t window = one->start - from;
 

@@ -191,7 +191,12 @@ static rd_status score_place(rd_engine *e, const rd_place *p, rd_score **out, in
 
     while (from > 0 && from < p->start && text[from - 1] != '\n') from++;
     while (to > p->end && to < p->text.len && ((unsigned char)text[to] & 0xc0) == 0x80) to--;
-    if (rd_engine_score(e, p->path, text + from, to - from, out, n, err)) return err->status;
+    rd_score_request rq = { .language = p->path,
+                            .text = text + from,
+                            .bytes = to - from,
+                            .to = to - from };
+
+    if (rd_engine_score(e, &rq, out, n, err)) return err->status;
     for (int i = 0; i < *n; i++) {
         (*out)[i].start += from;
         (*out)[i].end += from;
