@@ -52,8 +52,7 @@ void rd_mcp_cancelled(rd_mcp *m, uint64_t ticket);
 
 typedef struct rd_client {
     bool work_done_progress, apply_edit, document_changes, configuration, watches_configuration;
-    bool resolves_edit, disabled_actions, wants_draft, wants_status;
-    bool refreshes_inline; /* workspace/inlineCompletion has none yet: kept false */
+    bool resolves_edit, disabled_actions;
 } rd_client;
 
 struct rd_lsp {
@@ -68,8 +67,12 @@ struct rd_lsp {
     int n_folders;
     rd_suggest *suggest;
     rd_actions *actions;
+    rd_file_settings defaults; /* what `settings` says where nothing is said for a file */
     int64_t configuration_ask; /* workspace/configuration in flight; 0: none */
-    json_t *last_status;
+    char status[320];          /* as it was sent last */
+    double loading_since, progress_due; /* of the model's loading; 0: none */
+    int64_t progress_ask;               /* window/workDoneProgress/create for it */
+    bool progress;                      /* it is shown */
 };
 
 /* The open, known and not excluded document that the params name, and its settings; otherwise fails with RD_INVALID for wrong
@@ -78,6 +81,8 @@ rd_status rd_lsp_document(rd_lsp *l, const json_t *params, rd_document **out, rd
                           rd_error *err);
 /* Why nothing is done for this document, for people; NULL when something may be. Borrowed until the next call. */
 const char *rd_lsp_why_not(rd_lsp *l, const rd_document *doc);
+/* Something is due at another time than before: the connection's timer is set anew. */
+void rd_lsp_wake(rd_lsp *l);
 json_t *rd_lsp_range(const rd_lsp *l, const rd_document *doc, size_t start, size_t end);
 void rd_lsp_log(rd_lsp *l, int type, const char *text);  /* window/logMessage: 1 error .. 4 log */
 void rd_lsp_show(rd_lsp *l, int type, const char *text); /* window/showMessage */
