@@ -35,9 +35,9 @@ rd_conn *rd_conn_new(const rd_conn_options *o)
 
     c->o = *o;
     c->wire = rd_wire_new(framing, RD_MOST_FRAME_BYTES);
-    c->rpc = rd_rpc_new(o->protocol, lsp ? rd_lsp_methods : rd_mcp_methods,
-                        lsp ? rd_lsp_method_count : rd_mcp_method_count, &hooks, c, framing,
-                        &c->out);
+    c->rpc =
+        rd_rpc_new(o->protocol, lsp ? rd_lsp_methods : rd_mcp_methods,
+                   lsp ? rd_lsp_method_count : rd_mcp_method_count, &hooks, c, framing, &c->out);
     if (lsp)
         c->lsp = rd_lsp_new(c);
     else

@@ -67,9 +67,8 @@ struct rd_lsp {
     int n_folders;
     rd_suggest *suggest;
     rd_actions *actions;
-    rd_file_settings defaults; /* what `settings` says where nothing is said for a file */
-    int64_t configuration_ask; /* workspace/configuration in flight; 0: none */
-    char status[320];          /* as it was sent last */
+    int64_t configuration_ask;          /* workspace/configuration in flight; 0: none */
+    char status[320];                   /* as it was sent last */
     double loading_since, progress_due; /* of the model's loading; 0: none */
     int64_t progress_ask;               /* window/workDoneProgress/create for it */
     bool progress;                      /* it is shown */
@@ -99,6 +98,11 @@ rd_status rd_actions_command(rd_conn *c, const rd_message *m, rd_error *err);
 bool rd_actions_event(rd_actions *a, const rd_event *ev);
 bool rd_actions_cancelled(rd_actions *a, uint64_t ticket);
 bool rd_actions_replied(rd_actions *a, int64_t ask, const json_t *result, const json_t *error);
-void rd_actions_changed(rd_actions *a, const rd_document *doc); /* its text changed or it was closed */
+void rd_actions_changed(rd_actions *a, const rd_document *doc); /* opened, or its text changed */
+void rd_actions_closed(rd_actions *a, const char *uri);
+void rd_actions_progress_cancel(rd_actions *a,
+                                const json_t *params); /* window/workDoneProgress/cancel */
+void rd_actions_tick(rd_actions *a, double now);
+double rd_actions_due(const rd_actions *a); /* when to tick; 0: nothing is due */
 
 #endif
