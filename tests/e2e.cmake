@@ -14,3 +14,6 @@ add_test(NAME fetch COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/fetch.sh
     ${PROJECT_SOURCE_DIR}/core/train/fetch-corpus)
 set_tests_properties(fetch PROPERTIES SKIP_RETURN_CODE 77)
 add_test(NAME bench COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/bench.sh $<TARGET_FILE:redraft>)
+add_test(NAME neovim COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/neovim/run.sh
+    ${PROJECT_SOURCE_DIR}/editors/neovim ghost.lua plugin.lua)
+set_tests_properties(neovim PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)

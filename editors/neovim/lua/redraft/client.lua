@@ -49,7 +49,7 @@ end
 -- The running client, if it has answered and is attached to the buffer (without one: at all).
 function M.get(buf)
   local client = client_id and vim.lsp.get_client_by_id(client_id)
-  if not client or call(client, 'is_stopped') then return nil end
+  if not client or not client.initialized or call(client, 'is_stopped') then return nil end
   if buf and not vim.lsp.buf_is_attached(buf, client_id) then return nil end
   return client
 end
@@ -72,7 +72,7 @@ function M.execute(client, command, done)
   }, function(err, result) if done then done(err, result) end end)
 end
 
--- Hear a notification of the server; one listener a method.
+-- Hear a notification of the server, or 'attached' with a buffer; one listener each.
 function M.on(method, listener) listeners[method] = listener end
 
 local function hear(method)
@@ -134,7 +134,7 @@ local function make_config(cmd)
     on_init = function(client) client_id = client.id end,
     on_attach = function(client, buf)
       client_id = client.id
-      if M.native() then require('redraft.native').attached(buf) end
+      vim.schedule(function() listeners.attached(buf) end)
     end,
     on_exit = function(code, signal, id) vim.schedule(function() ended(code, signal, id) end) end,
   }
@@ -149,7 +149,7 @@ end
 
 -- The client that a buffer is to be attached to, started when there is none.
 local function ensure(buf)
-  if client_id and M.get() then return vim.lsp.buf_attach_client(buf, client_id) end
+  if client_id then return vim.lsp.buf_attach_client(buf, client_id) end
   local cmd, why = config.command()
   if not cmd then
     status.set('Error', false, why)

@@ -229,6 +229,12 @@ function M.update()
   if not client.native() then later() end
 end
 
+-- As update, though nothing changed here.
+function M.again()
+  seen = nil
+  if inserting() then M.update() end
+end
+
 -- A snapshot of what is being made for the question under way.
 function M.draft(params)
   local question = asked
@@ -309,10 +315,7 @@ function M.begin()
   local function soon() vim.schedule(function() if inserting() then M.update() end end) end
   on({ 'TextChangedI', 'TextChangedP', 'CursorMovedI' }, M.update)
   on({ 'CompleteChanged', 'CompleteDone' }, soon)
-  on('InsertEnter', function()
-    seen = nil
-    soon()
-  end)
+  on('InsertEnter', function() vim.schedule(M.again) end)
   on({ 'InsertLeave', 'BufLeave', 'WinLeave' }, M.clear)
   on('ColorScheme', draw.highlights)
 end

@@ -177,6 +177,10 @@ local function start()
   ghost.begin()
   rewrite.begin()
   watch.begin()
+  client.on('attached', function(buf)
+    if native() then return native().attached(buf) end
+    ghost.again()
+  end)
   client.begin()
 end
 
