@@ -269,14 +269,21 @@ static int32_t *banned_in_answers(const rd_engine *e, int *n)
     return out;
 }
 
-/* Texts of the file itself, as tokens. */
+/* Texts of the file itself and its neighbours, as tokens. */
 static rd_status find_drafts(rd_run *r, const rd_request *rq, rd_ids *ids, rd_hole_draft *out,
                              int *n, rd_error *err)
 {
     rd_draft found[DRAFTS];
-    int count =
-        rd_drafts_find(rq->prefix, rq->prefix_bytes, rq->suffix, rq->suffix_bytes, found, DRAFTS);
+    rd_draft_place place = { .prefix = rq->prefix,
+                             .prefix_bytes = rq->prefix_bytes,
+                             .suffix = rq->suffix,
+                             .suffix_bytes = rq->suffix_bytes };
     rd_status status = RD_OK;
+
+    for (int i = 0; i < rq->n_neighbours && i < RD_DRAFT_TEXTS_MOST; i++)
+        place.others[place.n_others++] =
+            (rd_draft_text){ rq->neighbours[i].text, rq->neighbours[i].bytes };
+    int count = rd_drafts_find(&place, found, DRAFTS);
 
     for (int i = 0; i < count && !status; i++) {
         status = rd_tokenizer_encode(r->e->tokenizer, found[i].text.data, found[i].text.len,
@@ -607,13 +614,19 @@ rd_status rd_run_open_weighed(rd_engine *e, const rd_request *rq, rd_run **out, 
 bool rd_run_text_at(const rd_run *r, int i, rd_hole_text *out, rd_buf *text)
 {
     rd_ids ids = { 0 };
-    bool found = r->last.done && rd_hole_text_at(r->hole, i, out, &ids);
+    size_t from = text->len;
+    bool found = r->last.done && r->hole && rd_hole_text_at(r->hole, i, out, &ids);
 
     for (int k = 0; k < ids.n; k++) {
         size_t n = 0;
         const char *bytes = rd_tokenizer_bytes(r->e->tokenizer, ids.id[k], &n);
 
         if (bytes) rd_buf_append(text, bytes, n);
+    }
+    if (text->len > from && r->suffix.len > 0) {
+        text->len -= rd_overlap(r->before, text->data + from, text->len - from, r->suffix.data,
+                                r->suffix.len);
+        text->data[text->len] = 0;
     }
     rd_ids_clear(&ids);
     return found;
@@ -699,10 +712,9 @@ rd_status rd_engine_score(rd_engine *e, const rd_score_request *rq, rd_score **o
             const char *best = rd_tokenizer_bytes(e->tokenizer, picks[i].token, &best_n);
             rd_score *c = &list[(*count)++];
 
-            *c = (rd_score){ .start = start,
-                             .end = byte,
-                             .p = picks[i].watched_prob,
-                             .p_best = picks[i].prob };
+            *c = (rd_score){
+                .start = start, .end = byte, .p = picks[i].watched_prob, .p_best = picks[i].prob
+            };
             snprintf(c->best, sizeof c->best, "%.*s", (int)best_n, best ? best : "");
         }
         *out = list;

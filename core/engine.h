@@ -33,7 +33,8 @@ typedef struct rd_engine_options {
 
 typedef enum rd_task { RD_INFILL, RD_REWRITE, RD_GENERATE } rd_task;
 
-/* Another text that says something about the hole's: an open file, or what was edited lately. */
+/* Another text that says something about the hole's: an open file, or what was edited lately. Drafts may be copied from the first
+ * four (64 KB of each); no model reads them, so that a prompt found in the pool stays found when one of them changes. */
 typedef struct rd_neighbour {
     const char *name; /* of its file; NULL: none */
     const char *text;
