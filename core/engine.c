@@ -692,8 +692,8 @@ static rd_status score_tokens(rd_engine *e, const rd_ids *ids, int from, int to,
     return status;
 }
 
-/* What is read of the text before the bytes that are asked for. It begins at a line start and moves in jumps, so that
- * pieces of one text find each other's blocks. */
+/* Where the text that is read begins: at a line start before the bytes that are asked for. It moves in jumps, so
+ * that pieces of one text find each other's blocks. */
 static size_t read_from(const rd_score_request *rq)
 {
     size_t at = rq->from > BEFORE ? (rq->from - BEFORE) / JUMP * JUMP : 0;
@@ -711,8 +711,8 @@ static size_t read_to(const rd_score_request *rq)
     return at;
 }
 
-/* The tokens that have a byte in [from, to) of the request, as scores without probabilities; *first is the first's place among
- * `ids`, of which `skip` are no text. `begin` is the byte at which the text of `ids` begins. */
+/* The tokens that have a byte in [from, to) of the request, as scores without probabilities; *first is the first's
+ * place among `ids`, of which `skip` are no text. `begin` is the byte at which the text of `ids` begins. */
 static int find_tokens(const rd_engine *e, const rd_score_request *rq, const rd_ids *ids, int skip,
                        size_t begin, rd_score *list, int *first)
 {

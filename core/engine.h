@@ -104,7 +104,8 @@ RD_PUBLIC void rd_run_close(rd_run *r);
 
 /* The probability of each token of a text given its neighbours on both sides inside its block and all
  * before: every fourth token masked, four passes. Tokens with a byte in [from, to) are scored; of the rest of
- * the text some 2 KB before and 1 KB behind are read. `out` is the caller's to free with free(). RD_CANCELLED when the flag was set. */
+ * the text some 2 KB before and 1 KB behind are read. `out` is the caller's to free with free(). RD_CANCELLED
+ * when the flag was set. */
 typedef struct rd_score_request {
     const char *language, *text; /* language: as in rd_request */
     size_t bytes, from, to;

@@ -621,6 +621,75 @@ Test(worker, fails_a_run_that_does_not_fit_alone, .timeout = 60)
     rd_worker_close(w);
 }
 
+/* ---- with the engine ---- */
+
+enum { REAL = 4 };
+
+static void push_real_jobs(rd_worker *w, int from, int to)
+{
+    static const char open_file[] = "def load(path):\n    with open(path) as file:\n        ",
+                      merge[] = "\n        return merge(defaults, settings)\n";
+
+    for (int i = from; i < to; i++) {
+        static const rd_job_kind kinds[REAL] = { RD_JOB_SCORE, RD_JOB_INFILL, RD_JOB_REWRITE,
+                                                 RD_JOB_INFILL };
+        static const rd_lane lanes[REAL] = { RD_LANE_IDLE, RD_LANE_IDLE, RD_LANE_ASKED,
+                                             RD_LANE_TYPING };
+        rd_job *job = new_job((uint64_t)i, lanes[i], kinds[i],
+                              i == 1 ? "for i in range(10):\n    " : open_file);
+
+        job->language = rd_copy_text("python", 6);
+        job->quality = i == 1 ? 1.0f : 0.5f;
+        rd_buf_text(&job->suffix, merge);
+        if (i == 0 || i == 2) rd_buf_text(&job->draft, "settings = decode(file)");
+        if (i == 3) {
+            job->neighbours[0].name = rd_copy_text("b.py", 4);
+            rd_buf_format(&job->neighbours[0].text, "%ssettings = decode_settings(file)%s",
+                          open_file, merge);
+            job->n_neighbours = 1;
+            job->answers = 3;
+        }
+        rd_worker_push(w, job);
+    }
+}
+
+static void take_real(rd_worker *w, rd_event **out)
+{
+    rd_event *ev = next_done(w);
+
+    cr_assert_eq(ev->status, RD_OK, "%s", ev->err.text);
+    out[ev->job->id] = ev;
+}
+
+Test(worker, the_engine_answers_jobs_that_give_way_as_it_answers_them_alone, .timeout = 120)
+{
+    rd_worker *w = rd_worker_new(&(rd_worker_options){
+        .runner = &rd_local_runner, .engine = { .threads = 1 }, .wake = wake });
+    rd_event *alone[REAL], *mixed[REAL];
+
+    for (int i = 0; i < REAL; i++) {
+        push_real_jobs(w, i, i + 1);
+        take_real(w, alone);
+    }
+    push_real_jobs(w, 0, REAL);
+    for (int i = 0; i < REAL; i++) take_real(w, mixed);
+
+    cr_assert_str_eq(alone[3]->answers[0].text.data, "settings = decode_settings(file)");
+    cr_assert_gt(alone[3]->n_answers, 1);
+    cr_assert_eq(alone[0]->scores[alone[0]->n_scores - 1].end, alone[0]->job->draft.len);
+    for (int i = 0; i < REAL; i++) {
+        cr_assert_eq(alone[i]->n_answers, mixed[i]->n_answers);
+        for (int k = 0; k < alone[i]->n_answers; k++)
+            cr_assert_str_eq(alone[i]->answers[k].text.data, mixed[i]->answers[k].text.data);
+        cr_assert_eq(alone[i]->n_scores, mixed[i]->n_scores);
+        for (int k = 0; k < alone[i]->n_scores; k++)
+            cr_assert_float_eq(alone[i]->scores[k].p, mixed[i]->scores[k].p, 1e-5);
+        drop(alone[i]);
+        drop(mixed[i]);
+    }
+    rd_worker_close(w);
+}
+
 /* ---- the end, and a storm ---- */
 
 Test(worker, closes_with_jobs_running_waiting_and_done, .timeout = 60)
