@@ -28,6 +28,12 @@
 #define RD_MOST_DOCUMENTS_BYTES ((size_t)128 << 20) /* all open texts of a connection */
 #define RD_MOST_SHIFTS          1024                /* edits that a document remembers */
 
+/* Code actions and commands. */
+#define RD_MOST_ACTION_BYTES \
+    ((size_t)32 << 10) /* of text that is rewritten or looked at in one go */
+#define RD_MOST_INSTRUCTION_BYTES ((size_t)8 << 10)
+#define RD_MOST_WORKS             32 /* under way for one connection */
+
 /* The exclusion rules. */
 #define RD_MOST_PATTERN_BYTES  ((size_t)1024)
 #define RD_MOST_PATTERNS       2000
