@@ -28,6 +28,13 @@
 #define RD_MOST_DOCUMENTS_BYTES ((size_t)128 << 20) /* all open texts of a connection */
 #define RD_MOST_SHIFTS          1024                /* edits that a document remembers */
 
+/* An agent. */
+#define RD_MOST_TOOL_CALLS      32     /* of a connection, not answered yet */
+#define RD_MOST_TOOL_MS         600000 /* that a call may ask for */
+#define RD_MOST_TOOL_TOKENS     65536
+#define RD_MOST_ROOT_FILE_BYTES ((size_t)1 << 20) /* read on the loop thread */
+#define RD_MOST_SCORED_BYTES    ((size_t)256 << 10)
+
 /* The exclusion rules. */
 #define RD_MOST_PATTERN_BYTES  ((size_t)1024)
 #define RD_MOST_PATTERNS       2000
