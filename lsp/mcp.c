@@ -55,6 +55,7 @@ rd_mcp *rd_mcp_new(rd_conn *c)
 
     m->conn = c;
     m->scope = rd_scope_new(&c->o.config->client, c->o.roots, c->o.n_roots);
+    rd_rpc_set_encoding(c->rpc, RD_UTF8); /* what a rewrite's offsets count */
     return m;
 }
 

@@ -28,7 +28,7 @@ static const char *below(const char *folder, const char *path)
     return *path ? path : ".";
 }
 
-/* The file, or -1 with errno: EXDEV where the path leads out of the folder. */
+/* The file, or -1 with errno: EXDEV where the path leads out of the folder, 0 where it is absolute and somewhere else. */
 static int open_below(const char *folder, const char *path)
 {
     struct open_how how = { .flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
@@ -39,7 +39,7 @@ static int open_below(const char *folder, const char *path)
     if (*path == '/') {
         rest = below(folder, path);
         if (!rest && realpath(folder, resolved)) rest = below(resolved, path);
-        if (!rest) return errno = EXDEV, -1;
+        if (!rest) return errno = 0, -1;
     }
     int dir = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
@@ -69,10 +69,10 @@ static rd_status explain(const char *path, int error, rd_error *err)
     }
 }
 
-/* The first root that has it. Of the reasons why none does, "not below" tells least and "not there" little. */
+/* The first root that has it. Of the reasons why none does, "not there" tells least. */
 static rd_status open_path(const rd_roots *r, const char *path, int *out, rd_error *err)
 {
-    int error = EXDEV;
+    int error = 0;
 
     if (r->n == 0)
         return rd_fail(err, RD_INVALID,
@@ -81,9 +81,9 @@ static rd_status open_path(const rd_roots *r, const char *path, int *out, rd_err
     for (int i = 0; i < r->n; i++) {
         *out = open_below(r->folders[i], path);
         if (*out >= 0) return RD_OK;
-        if (error == EXDEV || (error == ENOENT && errno != EXDEV)) error = errno;
+        if (errno && (!error || error == ENOENT)) error = errno;
     }
-    return explain(path, error, err);
+    return explain(path, error ? error : EXDEV, err);
 }
 
 /* All of it, a NUL behind, if it is small. */
