@@ -32,7 +32,13 @@
 #define RD_MOST_ACTION_BYTES \
     ((size_t)32 << 10) /* of text that is rewritten or looked at in one go */
 #define RD_MOST_INSTRUCTION_BYTES ((size_t)8 << 10)
-#define RD_MOST_WORKS             32 /* under way for one connection */
+#define RD_MOST_ORDERS             32 /* under way for one connection */
+/* An agent. */
+#define RD_MOST_TOOL_CALLS      32     /* of a connection, not answered yet */
+#define RD_MOST_TOOL_MS         600000 /* that a call may ask for */
+#define RD_MOST_TOOL_TOKENS     65536
+#define RD_MOST_ROOT_FILE_BYTES ((size_t)1 << 20) /* read on the loop thread */
+#define RD_MOST_SCORED_BYTES    ((size_t)256 << 10)
 
 /* The exclusion rules. */
 #define RD_MOST_PATTERN_BYTES  ((size_t)1024)

@@ -362,8 +362,8 @@ rd_status rd_orders_start(rd_orders *ws, const rd_order *o, rd_error *err)
     if (o->end - o->start > RD_MOST_ACTION_BYTES)
         return rd_fail(err, RD_INVALID, "range: %zu bytes, at most %zu can be taken at once",
                        o->end - o->start, RD_MOST_ACTION_BYTES);
-    if (ws->count == RD_MOST_WORKS)
-        return rd_fail(err, RD_NO_MEMORY, "%d actions are under way already", RD_MOST_WORKS);
+    if (ws->count == RD_MOST_ORDERS)
+        return rd_fail(err, RD_NO_MEMORY, "%d actions are under way already", RD_MOST_ORDERS);
     work *w = new_work(o);
 
     w->next = ws->first;
