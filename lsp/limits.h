@@ -28,6 +28,9 @@
 #define RD_MOST_DOCUMENTS_BYTES ((size_t)128 << 20) /* all open texts of a connection */
 #define RD_MOST_SHIFTS          1024                /* edits that a document remembers */
 
+/* Files of settings and of rules. */
+#define RD_MOST_SETTINGS_BYTES ((size_t)64 << 10)
+
 /* The exclusion rules. */
 #define RD_MOST_PATTERN_BYTES  ((size_t)1024)
 #define RD_MOST_PATTERNS       2000

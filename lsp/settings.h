@@ -19,7 +19,7 @@ typedef enum rd_source { RD_FROM_USER, RD_FROM_CLIENT, RD_FROM_PROJECT } rd_sour
 /* What a client's requests obey, where nothing else is said for a language or file. */
 typedef struct rd_settings {
     bool enable;
-    bool subtle;           /* mode "subtle": no ghost text while a menu is open */
+    bool subtle;           /* mode "subtle" and not "eager": no ghost text while a menu is open */
     double quality;        /* 0..1 */
     double min_confidence; /* 0..1; below 0: the model's own gate */
     int max_ms, debounce_ms;
@@ -30,8 +30,9 @@ typedef struct rd_settings {
 
 /* The process' own: model, backend, threads, times of the daemon, log. */
 typedef struct rd_config {
-    rd_settings client; /* the user's settings for every client */
-    char *model, *backend, *cache_dir, *log;
+    rd_settings client;                /* the user's settings for every client */
+    char *model, *backend, *cache_dir; /* NULL: the usual one; paths are absolute */
+    char *log;                         /* "error", "warn", "info" or "debug" */
     int threads;
     int idle_unload_s, idle_exit_s;
 } rd_config;
@@ -43,7 +44,8 @@ void rd_config_free(rd_config *c);
 void rd_settings_init(rd_settings *s, const rd_settings *from);
 void rd_settings_clear(rd_settings *s);
 /* Take what stands in an object of settings (the section `redraft`). Complaints are appended as lines, each naming the setting
- * and what is wrong; `told` (an object, may be NULL) remembers those already said, by setting and value. */
+ * and what is wrong; `told` (an object, may be NULL) remembers those already said, by setting and value. The lists of `exclude`
+ * add up and entries of `languages` are merged: what a client no longer says is gone only from settings made anew. */
 void rd_settings_merge(rd_settings *s, rd_source source, const json_t *value, json_t *told,
                        rd_buf *complaints);
 /* The page of all settings, Markdown: docs/config.md is made of it. */
