@@ -53,7 +53,8 @@ void rd_settings_page(rd_buf *out);
 
 /* ---- what holds for one file ---- */
 
-/* The exclusion rules and file settings of the folders a client works in. */
+/* The exclusion rules and file settings of the folders a client works in. Answers are remembered; what changes in the
+ * files, the links or `user` holds 250 ms later at the latest. */
 typedef struct rd_scope rd_scope;
 
 /* For workspace folders (absolute paths, maybe none). `user` is borrowed. */
@@ -61,11 +62,15 @@ rd_scope *rd_scope_new(const rd_settings *user, const char *const *folders, int 
 void rd_scope_free(rd_scope *s);
 /* The predicate for a document or file: a URI or an absolute path, its text's size and first bytes. Links are resolved,
  * ignore files and the project's settings between the workspace folder (without one: the file's top folder that holds `.git`,
- * else its own) and the file are loaded, and loaded again when they changed. *why as in rd_excluded. */
+ * else its own) and the file are loaded, and loaded again when they changed. A link is judged by both of its names. What has no
+ * file is judged by the names in its URI and by its text. Rules that cannot be read exclude. *why as in rd_excluded, borrowed
+ * until the next call. */
 rd_verdict rd_scope_excluded(rd_scope *s, const char *uri_or_path, size_t bytes, const char *head,
                              size_t head_n, const char **why);
 /* The settings that hold for it. */
 rd_file_settings rd_scope_settings(rd_scope *s, const char *uri_or_path, const char *language);
+/* Append what was wrong in the files that were loaded since the last call, a line each, for the log. */
+void rd_scope_complaints(rd_scope *s, rd_buf *out);
 
 /* "file:///a%20b" to "/a b"; false for other schemes, hosts and bad escapes. `out` gets a NUL. */
 bool rd_path_of_uri(const char *uri, char *out, size_t n);
