@@ -48,6 +48,8 @@
 #define RD_MOST_WAITING_BYTES \
     ((size_t)16 << 20)                    /* of requests that wait in a front for the next daemon */
 #define RD_MOST_LOG_BYTES ((long)1 << 20) /* of the daemon's log, and of the one before */
+/* Files of settings and of rules. */
+#define RD_MOST_SETTINGS_BYTES ((size_t)64 << 10)
 
 /* The exclusion rules. */
 #define RD_MOST_PATTERN_BYTES  ((size_t)1024)
