@@ -14,7 +14,7 @@ typedef struct rd_conn_options {
     const rd_host *host; /* borrowed, as all in here */
     uint64_t number;     /* never used twice in this process */
     rd_protocol protocol;
-    const rd_config *config; /* the user's settings */
+    const rd_config *config;  /* the user's settings */
     const char *const *roots; /* MCP: folders below which paths may be named; may be NULL */
     int n_roots;
 } rd_conn_options;

@@ -14,8 +14,8 @@
 /* Who waits: an earlier lane goes first, and a later one gives way between steps. */
 typedef enum rd_lane {
     RD_LANE_TYPING, /* ghost text */
-    RD_LANE_ASKED,  /* somebody asked: a rewrite, a tool call, an invoked completion's alternatives */
-    RD_LANE_IDLE,   /* nobody waits */
+    RD_LANE_ASKED, /* somebody asked: a rewrite, a tool call, an invoked completion's alternatives */
+    RD_LANE_IDLE,  /* nobody waits */
     RD_LANES
 } rd_lane;
 
@@ -83,10 +83,10 @@ void rd_event_free(rd_event *ev);
 
 /* The model as the loop thread knows it. */
 typedef enum rd_model_phase {
-    RD_MODEL_AWAY,    /* not loaded, or given back; the next job loads it */
+    RD_MODEL_AWAY, /* not loaded, or given back; the next job loads it */
     RD_MODEL_LOADING,
     RD_MODEL_READY,
-    RD_MODEL_FAILED   /* `about` says why; the next job tries again */
+    RD_MODEL_FAILED /* `about` says why; the next job tries again */
 } rd_model_phase;
 
 typedef struct rd_model_state {

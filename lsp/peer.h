@@ -52,8 +52,7 @@ void rd_mcp_cancelled(rd_mcp *m, uint64_t ticket);
 
 typedef struct rd_client {
     bool work_done_progress, apply_edit, document_changes, configuration, watches_configuration;
-    bool resolves_edit, disabled_actions, wants_draft, wants_status;
-    bool refreshes_inline; /* workspace/inlineCompletion has none yet: kept false */
+    bool resolves_edit, disabled_actions;
 } rd_client;
 
 struct rd_lsp {
@@ -68,8 +67,11 @@ struct rd_lsp {
     int n_folders;
     rd_suggest *suggest;
     rd_actions *actions;
-    int64_t configuration_ask; /* workspace/configuration in flight; 0: none */
-    json_t *last_status;
+    int64_t configuration_ask;          /* workspace/configuration in flight; 0: none */
+    char status[320];                   /* as it was sent last */
+    double loading_since, progress_due; /* of the model's loading; 0: none */
+    int64_t progress_ask;               /* window/workDoneProgress/create for it */
+    bool progress;                      /* it is shown */
 };
 
 /* The open, known and not excluded document that the params name, and its settings; otherwise fails with RD_INVALID for wrong
@@ -78,6 +80,8 @@ rd_status rd_lsp_document(rd_lsp *l, const json_t *params, rd_document **out, rd
                           rd_error *err);
 /* Why nothing is done for this document, for people; NULL when something may be. Borrowed until the next call. */
 const char *rd_lsp_why_not(rd_lsp *l, const rd_document *doc);
+/* Something is due at another time than before: the connection's timer is set anew. */
+void rd_lsp_wake(rd_lsp *l);
 json_t *rd_lsp_range(const rd_lsp *l, const rd_document *doc, size_t start, size_t end);
 void rd_lsp_log(rd_lsp *l, int type, const char *text);  /* window/logMessage: 1 error .. 4 log */
 void rd_lsp_show(rd_lsp *l, int type, const char *text); /* window/showMessage */
@@ -94,6 +98,11 @@ rd_status rd_actions_command(rd_conn *c, const rd_message *m, rd_error *err);
 bool rd_actions_event(rd_actions *a, const rd_event *ev);
 bool rd_actions_cancelled(rd_actions *a, uint64_t ticket);
 bool rd_actions_replied(rd_actions *a, int64_t ask, const json_t *result, const json_t *error);
-void rd_actions_changed(rd_actions *a, const rd_document *doc); /* its text changed or it was closed */
+void rd_actions_changed(rd_actions *a, const rd_document *doc); /* opened, or its text changed */
+void rd_actions_closed(rd_actions *a, const char *uri);
+void rd_actions_progress_cancel(rd_actions *a,
+                                const json_t *params); /* window/workDoneProgress/cancel */
+void rd_actions_tick(rd_actions *a, double now);
+double rd_actions_due(const rd_actions *a); /* when to tick; 0: nothing is due */
 
 #endif

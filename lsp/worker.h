@@ -15,7 +15,8 @@ typedef struct rd_worker rd_worker;
 typedef struct rd_worker_options {
     const rd_runner *runner;
     rd_engine_options engine; /* strings are borrowed until rd_worker_close */
-    void (*wake)(void *user); /* there are events, or the model's state changed. From the inference thread */
+    void (*wake)(
+        void *user); /* there are events, or the model's state changed. From the inference thread */
     void *user;
 } rd_worker_options;
 
