@@ -28,6 +28,13 @@ struct rd_documents {
     size_t bytes; /* of all texts */
 };
 
+enum { TRIM_MOST = 4096 };
+
+static bool is_inside(char c) /* a character, not at its beginning */
+{
+    return ((unsigned char)c & 0xc0) == 0x80;
+}
+
 rd_documents *rd_documents_new(void)
 {
     return rd_alloc0(sizeof(rd_documents));
@@ -214,10 +221,34 @@ static void remember(rd_document *doc, edit e)
     if (doc->revision - doc->since > doc->room) doc->since = doc->revision - doc->room;
 }
 
+/* An edit that says again what stands there is the edit of the rest: clients send whole words or lines, and what
+ * is remembered should be what changed. Not worth it for long ones. */
+static void trim_edit(const rd_document *doc, size_t *start, size_t *end, const char **bytes,
+                      size_t *n)
+{
+    rd_buf old = { 0 };
+    size_t front = 0, back = 0, most = *end - *start < *n ? *end - *start : *n;
+
+    if (most == 0 || most > TRIM_MOST) return;
+    rd_text_copy(doc->text, *start, *end, &old);
+    while (front < most && old.data[front] == (*bytes)[front]) front++;
+    while (front > 0 && front < *n && is_inside((*bytes)[front])) front--;
+    while (front > 0 && front < old.len && is_inside(old.data[front])) front--;
+    most -= front;
+    while (back < most && old.data[old.len - 1 - back] == (*bytes)[*n - 1 - back]) back++;
+    while (back > 0 && is_inside((*bytes)[*n - back])) back--;
+    rd_buf_clear(&old);
+    *start += front;
+    *end -= back;
+    *bytes += front;
+    *n -= front + back;
+}
+
 rd_status rd_document_edit(rd_document *doc, size_t start, size_t end, const char *bytes, size_t n,
                            rd_error *err)
 {
     if (!doc->text) return RD_OK;
+    trim_edit(doc, &start, &end, &bytes, &n);
     size_t now = rd_text_bytes(doc->text), then = now - (end - start) + n;
     rd_status s = fits(doc->home, now, then, err);
 

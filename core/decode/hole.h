@@ -82,6 +82,7 @@ typedef struct rd_hole_text {
     double sure, length, end; /* S, L, E */
     double alike;
     int tokens;
+    float right; /* what this run makes of them: rd_hole_confidence, were it the hole's text */
     bool draft, scored;
 } rd_hole_text;
 
