@@ -1,29 +1,24 @@
 // What people can ask for. Each command says where the cursor or selection is and lets the server do the rest: its edits come
 // back as `workspace/applyEdit`, its findings as diagnostics, its words as messages.
-import { ConfigurationTarget, LogOutputChannel, QuickPickItem, Range, commands, window, workspace } from "vscode";
+import { ConfigurationTarget, LogOutputChannel, QuickPickItem, commands, window, workspace } from "vscode";
 
 import { Server } from "./server";
 import { Status } from "./status";
 
-type Handler = () => Promise<void>;
+type Handler = () => Promise<unknown>;
 
-// One command of the server on the active editor's text.
-async function ask(server: Server, command: string, more: object = {}): Promise<void> {
+// One command of the server on the active editor's text. The range is the selection, or left out where there is none and
+// the server means the whole text then.
+async function ask(server: Server, command: string, more: object = {}, wholeText = false): Promise<unknown> {
     const editor = window.activeTextEditor;
     const client = server.running;
-    if (!client) {
-        void window.showWarningMessage("redraft is not running.");
-        return;
-    }
-    if (!editor) return;
+    if (!client) throw new Error("it is not running");
+    if (!editor) return undefined;
     const convert = client.code2ProtocolConverter;
-    await client.sendRequest("workspace/executeCommand", {
+    const range = wholeText && editor.selection.isEmpty ? {} : { range: convert.asRange(editor.selection) };
+    return client.sendRequest("workspace/executeCommand", {
         command,
-        arguments: [{
-            textDocument: convert.asVersionedTextDocumentIdentifier(editor.document),
-            range: convert.asRange(editor.selection),
-            ...more,
-        }],
+        arguments: [{ ...convert.asVersionedTextDocumentIdentifier(editor.document), ...range, ...more }],
     });
 }
 
@@ -39,14 +34,11 @@ async function rewrite(server: Server): Promise<void> {
     if (instruction !== undefined) await ask(server, "redraft.rewrite", instruction ? { instruction } : {});
 }
 
-// Where nothing is selected the whole text is meant.
-async function onSelectionOrAll(server: Server, command: string): Promise<void> {
-    const editor = window.activeTextEditor;
-    if (!editor) return;
-    const whole = editor.document.validateRange(new Range(0, 0, editor.document.lineCount, 0));
-    await ask(server, command, editor.selection.isEmpty
-        ? { range: server.running?.code2ProtocolConverter.asRange(whole) }
-        : {});
+async function explain(server: Server): Promise<void> {
+    if (!server.running) throw new Error("it is not running");
+    const last = await server.running.sendRequest<{ message?: string } | null>(
+        "workspace/executeCommand", { command: "redraft.explainLast", arguments: [] });
+    if (last?.message) void window.showInformationMessage(`redraft: ${last.message}`);
 }
 
 // Changes the value where it is set, the workspace before the user.
@@ -75,9 +67,9 @@ export function handlers(server: Server, status: Status, output: LogOutputChanne
     return {
         "redraft.rewriteSelection": () => rewrite(server),
         "redraft.fillHole": () => ask(server, "redraft.fill"),
-        "redraft.fixDoubtfulHere": () => onSelectionOrAll(server, "redraft.fixDoubtful"),
-        "redraft.showDoubtfulHere": () => onSelectionOrAll(server, "redraft.showDoubtful"),
-        "redraft.explain": () => ask(server, "redraft.explainLast"),
+        "redraft.fixDoubtfulHere": () => ask(server, "redraft.fixDoubtful"),
+        "redraft.showDoubtfulHere": () => ask(server, "redraft.showDoubtful", {}, true),
+        "redraft.explain": () => explain(server),
         "redraft.toggle": toggle,
         "redraft.restart": () => server.restart(),
         "redraft.showOutput": async () => output.show(),

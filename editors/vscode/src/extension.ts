@@ -28,7 +28,7 @@ export function deactivate(): Promise<void> | undefined {
 }
 
 // What somebody asked for and did not get is said to them.
-async function report(run: () => Promise<void>): Promise<void> {
+async function report(run: () => Promise<unknown>): Promise<void> {
     try {
         await run();
     } catch (e) {
