@@ -37,7 +37,7 @@ export class Status implements Disposable {
     }
 
     line(): string {
-        const state = this.last.busy ? "working" : this.last.kind.toLowerCase();
+        const state = this.last.busy ? "working" : this.last.kind === "Normal" ? "ready" : this.last.kind.toLowerCase();
         return this.last.message ? `redraft: ${state}: ${this.last.message}` : `redraft: ${state}`;
     }
 
