@@ -508,7 +508,8 @@ static bool finished(const rd_hole_run *h)
     return true;
 }
 
-/* The likeliest of what there is: own texts, draft. A draft that no pass has seen is no better than what stands. */
+/* The likeliest of what there is: own texts, draft. A draft that no pass has seen is no better than what stands. What is not
+ * finished is no text: it falls out. */
 static void conclude(rd_hole_run *h)
 {
     const draft *best = best_draft(h);
@@ -519,6 +520,8 @@ static void conclude(rd_hole_run *h)
 
     h->confidence = own_chance(h, &h->canvas[0]);
     h->done = true;
+    for (int i = h->n_canvases - 1; i > 0; i--)
+        if (!h->canvas[i].done) drop_canvas(h, i);
     if (best && h->started && (!whole || h->o.lead * best->right > h->confidence))
         take_draft(h, best);
 }
@@ -593,18 +596,20 @@ bool rd_hole_text_at(const rd_hole_run *h, int i, rd_hole_text *out, rd_ids *ids
 
         *out = (rd_hole_text){ .sure = rd_canvas_chosen(c),
                                .length = rd_log_of(c->length),
-                               .tokens = c->n };
+                               .tokens = c->n,
+                               .right = own_chance(h, c) };
         for (int k = 0; k < c->n; k++) rd_ids_push(ids, c->slots[k].token);
         return true;
     }
-    const draft *d = best_draft(h);
+    if (i >= h->n_canvases + (h->started ? h->n_drafts : 0)) return false;
+    const draft *d = &h->drafts[i - h->n_canvases];
 
-    if (i > h->n_canvases || !d) return false;
     *out = (rd_hole_text){ .sure = d->sure,
                            .length = d->scored ? rd_log_of(length_chance(h, d->ids.n)) : 0.0,
                            .end = d->end,
                            .alike = (double)d->alike,
                            .tokens = d->ids.n,
+                           .right = d->right,
                            .draft = true,
                            .scored = d->scored };
     rd_ids_append(ids, d->ids.id, d->ids.n);
