@@ -6,7 +6,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 REDRAFT_PLUGIN=$(cd "$1" && pwd)
-REDRAFT_PROGRAM=$2
+REDRAFT_PROGRAM=$(cd "$(dirname "$2")" && pwd)/$(basename "$2")
 shift 2
 REDRAFT_TESTS=$* REDRAFT_SCRATCH=$scratch
 export REDRAFT_PLUGIN REDRAFT_PROGRAM REDRAFT_TESTS REDRAFT_SCRATCH

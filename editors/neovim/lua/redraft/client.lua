@@ -130,6 +130,7 @@ local function make_config(cmd)
       ['$/redraft/status'] = hear('$/redraft/status'),
       ['$/redraft/draft'] = hear('$/redraft/draft'),
       ['window/logMessage'] = hear('window/logMessage'),
+      ['window/showMessage'] = hear('window/showMessage'),
     },
     on_init = function(client) client_id = client.id end,
     on_attach = function(client, buf)
@@ -204,6 +205,11 @@ end
 function M.begin()
   M.on('$/redraft/status', function(p) status.set(p.kind or 'Normal', p.busy, p.message) end)
   M.on('window/logMessage', function(p) status.log(tostring(p.message)) end)
+  M.on('window/showMessage', function(p)
+    local levels = { vim.log.levels.ERROR, vim.log.levels.WARN }
+    status.log(tostring(p.message))
+    vim.notify('redraft: ' .. tostring(p.message), levels[p.type] or vim.log.levels.INFO)
+  end)
   enabled = config.get('enable') ~= false
   local group = vim.api.nvim_create_augroup('redraft_client', { clear = true })
   vim.api.nvim_create_autocmd({ 'FileType', 'BufEnter', 'BufFilePost', 'BufWritePost' }, {
