@@ -1,6 +1,9 @@
 foreach(name wire repair message rpc text document sync glob exclude)
     rd_test(lsp/test_${name}.c rd_lsp)
 endforeach()
+foreach(name settings scope uri context)
+    rd_test(lsp/test_${name}.c rd_daemon)
+endforeach()
 # Times of frames and documents: printed, never judged.
 add_executable(bench_documents bench/documents.c)
 target_link_libraries(bench_documents PRIVATE rd_lsp)
