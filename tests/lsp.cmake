@@ -12,6 +12,9 @@ add_library(rd_editor STATIC fake/editor.c)
 target_link_libraries(rd_editor PUBLIC rd_daemon rd_test_runner)
 rd_test(lsp/test_suggest.c rd_editor)
 
+foreach(name settings scope uri context)
+    rd_test(lsp/test_${name}.c rd_daemon)
+endforeach()
 # Times of frames and documents: printed, never judged.
 add_executable(bench_documents bench/documents.c)
 target_link_libraries(bench_documents PRIVATE rd_lsp)
