@@ -8,7 +8,7 @@
 #include "core/base/memory.h"
 #include "lsp/sync.h"
 #include "lsp/todo.h"
-#include "lsp/work.h"
+#include "lsp/orders.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +21,7 @@ enum { AROUND_BYTES = 4096 };
 struct rd_actions {
     rd_lsp *l;
     rd_flags *flags;
-    rd_works *works;
+    rd_orders *orders;
     char *due_uri; /* whose doubtful tokens are to be looked for */
     double due;
 };
@@ -32,14 +32,14 @@ rd_actions *rd_actions_new(rd_lsp *l)
 
     a->l = l;
     a->flags = rd_flags_new(l);
-    a->works = rd_works_new(l, a->flags);
+    a->orders = rd_orders_new(l, a->flags);
     return a;
 }
 
 void rd_actions_free(rd_actions *a)
 {
     if (!a) return;
-    rd_works_free(a->works);
+    rd_orders_free(a->orders);
     rd_flags_free(a->flags);
     free(a->due_uri);
     free(a);
@@ -102,11 +102,11 @@ static const struct {
     const char *command;
     const char *title, *kind;
 } offers[] = {
-    [RD_WORK_REWRITE] = { "rewrite", "redraft.rewrite", "Rewrite selection", "refactor.rewrite" },
-    [RD_WORK_FILL] = { "fill", "redraft.fill", "Fill this hole", "quickfix" },
-    [RD_WORK_MEND] = { "mend", "redraft.fixDoubtful", "Fix doubtful tokens here",
-                       "refactor.rewrite" },
-    [RD_WORK_FLAG] = { NULL, "redraft.showDoubtful", NULL, NULL },
+    [RD_ORDER_REWRITE] = { "rewrite", "redraft.rewrite", "Rewrite selection", "refactor.rewrite" },
+    [RD_ORDER_FILL] = { "fill", "redraft.fill", "Fill this hole", "quickfix" },
+    [RD_ORDER_MEND] = { "mend", "redraft.fixDoubtful", "Fix doubtful tokens here",
+                        "refactor.rewrite" },
+    [RD_ORDER_FLAG] = { NULL, "redraft.showDoubtful", NULL, NULL },
 };
 
 enum { OFFERS = sizeof offers / sizeof *offers };
@@ -128,7 +128,7 @@ static bool is_wanted(const json_t *only, const char *kind)
     return false;
 }
 
-static json_t *command_of(const rd_lsp *l, const rd_document *doc, rd_work_kind kind, span s)
+static json_t *command_of(const rd_lsp *l, const rd_document *doc, rd_order_kind kind, span s)
 {
     json_t *argument = json_pack("{s:s, s:I, s:o}", "uri", rd_document_uri(doc), "version",
                                  (json_int_t)rd_document_version(doc), "range",
@@ -138,7 +138,7 @@ static json_t *command_of(const rd_lsp *l, const rd_document *doc, rd_work_kind 
                      offers[kind].command, "arguments", argument);
 }
 
-static json_t *data_of(const rd_document *doc, rd_work_kind kind, span s)
+static json_t *data_of(const rd_document *doc, rd_order_kind kind, span s)
 {
     return json_pack("{s:s, s:I, s:I, s:s, s:I, s:I}", "uri", rd_document_uri(doc), "version",
                      (json_int_t)rd_document_version(doc), "revision",
@@ -147,8 +147,8 @@ static json_t *data_of(const rd_document *doc, rd_work_kind kind, span s)
 }
 
 /* `title`: of which kind the words are; it differs from `kind` where a flagged span is rewritten at once. */
-static json_t *offer(const rd_lsp *l, const rd_document *doc, rd_work_kind title, rd_work_kind kind,
-                     span s)
+static json_t *offer(const rd_lsp *l, const rd_document *doc, rd_order_kind title,
+                     rd_order_kind kind, span s)
 {
     json_t *action =
         json_pack("{s:s, s:s}", "title", offers[title].title, "kind", offers[title].kind);
@@ -186,20 +186,20 @@ static void list_offers(rd_actions *a, const rd_document *doc, span s, const jso
     span flagged = s, lines = lines_of(rd_document_text(doc), s), hole;
     rd_buf what = { 0 };
 
-    if (selected && is_wanted(only, offers[RD_WORK_REWRITE].kind))
-        json_array_append_new(list, offer(a->l, doc, RD_WORK_REWRITE, RD_WORK_REWRITE, s));
-    if (asked && is_wanted(only, offers[RD_WORK_FILL].kind) && find_hole(doc, s, &hole, &what))
-        json_array_append_new(list, offer(a->l, doc, RD_WORK_FILL, RD_WORK_FILL, hole));
+    if (selected && is_wanted(only, offers[RD_ORDER_REWRITE].kind))
+        json_array_append_new(list, offer(a->l, doc, RD_ORDER_REWRITE, RD_ORDER_REWRITE, s));
+    if (asked && is_wanted(only, offers[RD_ORDER_FILL].kind) && find_hole(doc, s, &hole, &what))
+        json_array_append_new(list, offer(a->l, doc, RD_ORDER_FILL, RD_ORDER_FILL, hole));
     rd_buf_clear(&what);
-    if (!is_wanted(only, offers[RD_WORK_MEND].kind)) return;
+    if (!is_wanted(only, offers[RD_ORDER_MEND].kind)) return;
     if (rd_flags_at(a->flags, doc, &flagged.start, &flagged.end)) {
-        json_t *action = offer(a->l, doc, RD_WORK_MEND, RD_WORK_REWRITE, flagged);
+        json_t *action = offer(a->l, doc, RD_ORDER_MEND, RD_ORDER_REWRITE, flagged);
 
         attach(action, json_object_get(context, "diagnostics"));
         json_array_append_new(list, action);
     } else if (asked && lines.end > lines.start &&
                lines.end - lines.start <= RD_MOST_ACTION_BYTES) {
-        json_array_append_new(list, offer(a->l, doc, RD_WORK_MEND, RD_WORK_MEND, lines));
+        json_array_append_new(list, offer(a->l, doc, RD_ORDER_MEND, RD_ORDER_MEND, lines));
     }
 }
 
@@ -240,13 +240,13 @@ static rd_status whole_number(const json_t *data, const char *name, json_int_t m
     return RD_OK;
 }
 
-static rd_status read_kind(const json_t *data, rd_work_kind *out, rd_error *err)
+static rd_status read_kind(const json_t *data, rd_order_kind *out, rd_error *err)
 {
     const char *name = json_string_value(json_object_get(data, "kind"));
 
     for (int i = 0; name && i < OFFERS; i++) {
         if (!offers[i].name || strcmp(offers[i].name, name) != 0) continue;
-        *out = (rd_work_kind)i;
+        *out = (rd_order_kind)i;
         return RD_OK;
     }
     return rd_fail(err, RD_INVALID, "data.kind is not one of ours");
@@ -303,12 +303,12 @@ static rd_status start_work(rd_actions *a, rd_order *o, span s, const rd_file_se
     o->start = s.start;
     o->end = s.end;
     o->quality = (float)settings->quality;
-    if (o->kind == RD_WORK_FILL && find_hole(o->doc, s, &hole, &what) && hole.start == s.start &&
+    if (o->kind == RD_ORDER_FILL && find_hole(o->doc, s, &hole, &what) && hole.start == s.start &&
         hole.end == s.end && what.len > 0) {
         o->instruction = what.data;
         o->instruction_n = what.len;
     }
-    rd_status status = rd_works_start(a->works, o, err);
+    rd_status status = rd_orders_start(a->orders, o, err);
 
     rd_buf_clear(&what);
     return status;
@@ -333,7 +333,7 @@ rd_status rd_actions_resolve(rd_conn *c, const rd_message *m, rd_error *err)
 
 /* ---- commands ---- */
 
-static rd_status read_command(const json_t *params, rd_work_kind *out, const json_t **argument,
+static rd_status read_command(const json_t *params, rd_order_kind *out, const json_t **argument,
                               rd_error *err)
 {
     const char *name = json_string_value(json_object_get(params, "command"));
@@ -341,7 +341,7 @@ static rd_status read_command(const json_t *params, rd_work_kind *out, const jso
 
     while (name && i < OFFERS && strcmp(offers[i].command, name) != 0) i++;
     if (!name || i == OFFERS) return rd_fail(err, RD_INVALID, "command is not one of ours");
-    *out = (rd_work_kind)i;
+    *out = (rd_order_kind)i;
     *argument = json_array_get(json_object_get(params, "arguments"), 0);
     if (!json_is_object(*argument))
         return rd_fail(err, RD_INVALID, "arguments[0] is not an object");
@@ -357,14 +357,14 @@ static rd_status read_place(const rd_lsp *l, const rd_order *o, const json_t *ar
     const rd_text *t = rd_document_text(o->doc);
     rd_position p;
 
-    if (o->kind == RD_WORK_FLAG && !range) {
+    if (o->kind == RD_ORDER_FLAG && !range) {
         size_t bytes = rd_text_bytes(t);
 
         *out = (span){ 0, bytes };
         if (bytes > RD_MOST_ACTION_BYTES) out->end = at_character(t, RD_MOST_ACTION_BYTES);
         return RD_OK;
     }
-    if (o->kind == RD_WORK_FILL && !range && position) {
+    if (o->kind == RD_ORDER_FILL && !range && position) {
         if (rd_sync_position(position, "arguments[0].position", &p, err)) return RD_INVALID;
         out->start = out->end = rd_text_offset(t, p, l->encoding);
         return RD_OK;
@@ -376,7 +376,7 @@ static rd_status read_instruction(rd_order *o, const json_t *argument, rd_error 
 {
     const json_t *value = json_object_get(argument, "instruction");
 
-    if (o->kind != RD_WORK_REWRITE || !value || json_is_null(value)) return RD_OK;
+    if (o->kind != RD_ORDER_REWRITE || !value || json_is_null(value)) return RD_OK;
     if (!json_is_string(value) || json_string_length(value) > RD_MOST_INSTRUCTION_BYTES)
         return rd_fail(err, RD_INVALID,
                        "arguments[0].instruction is not a string of at most %zu bytes",
@@ -417,11 +417,11 @@ static const char *why_nothing(rd_lsp *l, const rd_order *o, span *at)
     rd_buf what = { 0 };
     span hole;
 
-    if (o->kind != RD_WORK_FLAG && !l->client.apply_edit)
+    if (o->kind != RD_ORDER_FLAG && !l->client.apply_edit)
         return "This editor does not take edits from a server (workspace/applyEdit).";
-    if (o->kind == RD_WORK_REWRITE && at->start == at->end) return "Nothing is selected.";
-    if (o->kind == RD_WORK_MEND) *at = lines_of(t, *at);
-    if (o->kind != RD_WORK_FILL) return NULL;
+    if (o->kind == RD_ORDER_REWRITE && at->start == at->end) return "Nothing is selected.";
+    if (o->kind == RD_ORDER_MEND) *at = lines_of(t, *at);
+    if (o->kind != RD_ORDER_FILL) return NULL;
     bool found = find_hole(o->doc, *at, &hole, &what);
 
     rd_buf_clear(&what);
@@ -438,7 +438,7 @@ rd_status rd_actions_command(rd_conn *c, const rd_message *m, rd_error *err)
     span at;
 
     if (read_command(m->params, &o.kind, &argument, err)) return RD_INVALID;
-    if (o.kind == RD_WORK_FLAG && json_is_true(json_object_get(argument, "off"))) {
+    if (o.kind == RD_ORDER_FLAG && json_is_true(json_object_get(argument, "off"))) {
         const char *uri = json_string_value(json_object_get(argument, "uri"));
 
         if (!uri) return rd_fail(err, RD_INVALID, "arguments[0].uri is not a string");
@@ -461,22 +461,22 @@ rd_status rd_actions_command(rd_conn *c, const rd_message *m, rd_error *err)
 
 bool rd_actions_event(rd_actions *a, const rd_event *ev)
 {
-    return rd_works_event(a->works, ev);
+    return rd_orders_event(a->orders, ev);
 }
 
 bool rd_actions_cancelled(rd_actions *a, uint64_t ticket)
 {
-    return rd_works_cancelled(a->works, ticket);
+    return rd_orders_cancelled(a->orders, ticket);
 }
 
 bool rd_actions_replied(rd_actions *a, int64_t ask, const json_t *result, const json_t *error)
 {
-    return rd_works_replied(a->works, ask, result, error);
+    return rd_orders_replied(a->orders, ask, result, error);
 }
 
 void rd_actions_progress_cancel(rd_actions *a, const json_t *params)
 {
-    rd_works_token_cancelled(a->works, json_object_get(params, "token"));
+    rd_orders_token_cancelled(a->orders, json_object_get(params, "token"));
 }
 
 void rd_actions_changed(rd_actions *a, const rd_document *doc)
@@ -484,7 +484,7 @@ void rd_actions_changed(rd_actions *a, const rd_document *doc)
     const rd_host *host = a->l->conn->o.host;
 
     rd_flags_changed(a->flags, doc);
-    rd_works_changed(a->works, doc);
+    rd_orders_changed(a->orders, doc);
     if (!a->l->settings.diagnostics) return;
     free(a->due_uri);
     a->due_uri = rd_copy_text(rd_document_uri(doc), strlen(rd_document_uri(doc)));
@@ -494,7 +494,7 @@ void rd_actions_changed(rd_actions *a, const rd_document *doc)
 void rd_actions_closed(rd_actions *a, const char *uri)
 {
     rd_flags_drop(a->flags, uri);
-    rd_works_closed(a->works, uri);
+    rd_orders_closed(a->orders, uri);
     if (a->due_uri && !strcmp(a->due_uri, uri)) a->due = 0;
 }
 
@@ -507,7 +507,7 @@ double rd_actions_due(const rd_actions *a)
 void rd_actions_tick(rd_actions *a, double now)
 {
     const rd_host *host = a->l->conn->o.host;
-    rd_order o = { .kind = RD_WORK_FLAG, .idle = true };
+    rd_order o = { .kind = RD_ORDER_FLAG, .idle = true };
     rd_model_state model;
     rd_error err;
 
@@ -517,5 +517,5 @@ void rd_actions_tick(rd_actions *a, double now)
     host->model(host->self, &model);
     if (!o.doc || model.phase != RD_MODEL_READY || rd_lsp_why_not(a->l, o.doc)) return;
     o.end = rd_text_bytes(rd_document_text(o.doc));
-    if (o.end > 0) rd_works_start(a->works, &o, &err);
+    if (o.end > 0) rd_orders_start(a->orders, &o, &err);
 }

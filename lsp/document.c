@@ -17,16 +17,25 @@ struct rd_document {
     rd_text *text; /* NULL: unknown */
     int64_t version;
     uint64_t revision;
-    uint64_t since; /* the revision that the first remembered edit was made on */
-    edit *edits;    /* a ring of `room`: the edit that was made on revision r is at r % room */
+    uint64_t touched; /* by the clock of its home */
+    uint64_t since;   /* the revision that the first remembered edit was made on */
+    edit *edits;      /* a ring of `room`: the edit that was made on revision r is at r % room */
     size_t room;
 };
 
 struct rd_documents {
     rd_document **all;
     size_t count, cap;
-    size_t bytes; /* of all texts */
+    size_t bytes;   /* of all texts */
+    uint64_t clock; /* counts openings and edits */
 };
+
+enum { TRIM_MOST = 4096 };
+
+static bool is_inside(char c) /* a character, not at its beginning */
+{
+    return ((unsigned char)c & 0xc0) == 0x80;
+}
 
 rd_documents *rd_documents_new(void)
 {
@@ -136,6 +145,7 @@ rd_status rd_documents_open(rd_documents *d, const char *uri, const char *langua
     free(doc->language);
     doc->language = rd_copy_text(language, strnlen(language, RD_MOST_ID_BYTES));
     doc->version = version;
+    doc->touched = ++d->clock;
     rd_status s = fits(d, 0, n, err);
 
     if (s) return s;
@@ -184,6 +194,19 @@ uint64_t rd_document_revision(const rd_document *doc)
     return doc->revision;
 }
 
+uint64_t rd_document_touched(const rd_document *doc)
+{
+    return doc->touched;
+}
+
+size_t rd_document_last_edit(const rd_document *doc)
+{
+    if (doc->revision == doc->since) return 0;
+    const edit *e = &doc->edits[(doc->revision - 1) % doc->room];
+
+    return (size_t)e->start + e->n;
+}
+
 void rd_document_set_version(rd_document *doc, int64_t version)
 {
     doc->version = version;
@@ -214,10 +237,34 @@ static void remember(rd_document *doc, edit e)
     if (doc->revision - doc->since > doc->room) doc->since = doc->revision - doc->room;
 }
 
+/* An edit that says again what stands there is the edit of the rest: clients send whole words or lines, and what
+ * is remembered should be what changed. Not worth it for long ones. */
+static void trim_edit(const rd_document *doc, size_t *start, size_t *end, const char **bytes,
+                      size_t *n)
+{
+    rd_buf old = { 0 };
+    size_t front = 0, back = 0, most = *end - *start < *n ? *end - *start : *n;
+
+    if (most == 0 || most > TRIM_MOST) return;
+    rd_text_copy(doc->text, *start, *end, &old);
+    while (front < most && old.data[front] == (*bytes)[front]) front++;
+    while (front > 0 && front < *n && is_inside((*bytes)[front])) front--;
+    while (front > 0 && front < old.len && is_inside(old.data[front])) front--;
+    most -= front;
+    while (back < most && old.data[old.len - 1 - back] == (*bytes)[*n - 1 - back]) back++;
+    while (back > 0 && is_inside((*bytes)[*n - back])) back--;
+    rd_buf_clear(&old);
+    *start += front;
+    *end -= back;
+    *bytes += front;
+    *n -= front + back;
+}
+
 rd_status rd_document_edit(rd_document *doc, size_t start, size_t end, const char *bytes, size_t n,
                            rd_error *err)
 {
     if (!doc->text) return RD_OK;
+    trim_edit(doc, &start, &end, &bytes, &n);
     size_t now = rd_text_bytes(doc->text), then = now - (end - start) + n;
     rd_status s = fits(doc->home, now, then, err);
 
@@ -227,6 +274,7 @@ rd_status rd_document_edit(rd_document *doc, size_t start, size_t end, const cha
     }
     rd_text_replace(doc->text, start, end, bytes, n);
     doc->home->bytes += then - now;
+    doc->touched = ++doc->home->clock;
     remember(doc, (edit){ (uint32_t)start, (uint32_t)end, (uint32_t)n });
     return RD_OK;
 }

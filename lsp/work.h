@@ -1,50 +1,36 @@
-/* work.h - what was asked for by an action or a command, from its first job to the edit in the editor.
+/* work.h - one job under way: its run on a runner, step by step, and what came of it as an event.
  *
- * A work remembers a span of a document's revision. It scores, rewrites or fills it, and gives its result away in one of three forms: the
- * resolved action, `workspace/applyEdit`, or flags. An edit is made for the text as it is at the end: shifted when the
- * text moved outside the span, refused when it changed inside. Loop thread.
+ * A score is stepped too, a piece of its text at a time. Knows no lanes and no other jobs. Inference thread only.
  */
 #ifndef RD_LSP_WORK_H
 #define RD_LSP_WORK_H
 
-#include "lsp/flags.h"
+#include "core/runner.h"
+#include "lsp/job.h"
 
-typedef enum rd_work_kind {
-    RD_WORK_REWRITE,
-    RD_WORK_FILL,
-    RD_WORK_MEND, /* score, then rewrite what is doubtful */
-    RD_WORK_FLAG  /* score, then show what is doubtful */
-} rd_work_kind;
+typedef struct rd_work {
+    rd_job *job;
+    void *run;       /* NULL: none, or given up */
+    double began_ms; /* the first step */
+    int step;        /* done so far */
+    bool done;
+    rd_step last; /* of the run */
+    rd_buf text;  /* a score's */
+    size_t scored;
+    rd_score *scores;
+    int n_scores, cap;
+} rd_work;
 
-typedef struct rd_works rd_works;
-
-/* All is copied. */
-typedef struct rd_order {
-    rd_work_kind kind;
-    rd_document *doc;
-    size_t start, end;
-    float quality;
-    const char *instruction; /* NULL: none */
-    size_t instruction_n;
-    bool instructed;      /* it is the user's, who is told when the model ignores it */
-    uint64_t ticket;      /* of codeAction/resolve; 0: a command, which was answered */
-    const json_t *action; /* of codeAction/resolve */
-    const json_t *token;  /* the request's workDoneToken; may be NULL */
-    bool idle;            /* nobody waits, so nothing is said */
-} rd_order;
-
-rd_works *rd_works_new(rd_lsp *l, rd_flags *flags);
-void rd_works_free(rd_works *ws); /* cancels their jobs */
-/* Fails with RD_INVALID where the span is too long, with RD_NO_MEMORY where too many are under way. */
-rd_status rd_works_start(rd_works *ws, const rd_order *o, rd_error *err);
-
-/* True when the job, ticket or question was theirs. */
-bool rd_works_event(rd_works *ws, const rd_event *ev);
-bool rd_works_cancelled(rd_works *ws, uint64_t ticket);
-bool rd_works_replied(rd_works *ws, int64_t ask, const json_t *result, const json_t *error);
-void rd_works_token_cancelled(rd_works *ws, const json_t *token);
-/* Works whose span changed end; of a closed document all do. */
-void rd_works_changed(rd_works *ws, const rd_document *doc);
-void rd_works_closed(rd_works *ws, const char *uri);
+/* One step; the first one, and one after rd_work_give_up, starts a run. */
+rd_status rd_work_step(rd_work *k, const rd_runner *r, void *engine, rd_error *err);
+/* It has had its time, and there is something to show for it. */
+bool rd_work_is_late(const rd_work *k);
+/* The best so far is the answer. */
+void rd_work_end(rd_work *k, const rd_runner *r);
+/* Close the run, if there is one. What it found is lost, but for a score's. */
+void rd_work_give_up(rd_work *k, const rd_runner *r);
+/* The draft, or, where the work is done, the answers. */
+void rd_work_fill(rd_work *k, const rd_runner *r, rd_event *ev);
+void rd_work_clear(rd_work *k); /* no run is open; leaves the job */
 
 #endif

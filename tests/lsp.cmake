@@ -5,6 +5,7 @@ endforeach()
 add_executable(bench_documents bench/documents.c)
 target_link_libraries(bench_documents PRIVATE rd_lsp)
 add_test(NAME bench_documents COMMAND bench_documents)
-foreach(name todo rewrite doubt actions)
+# Of the daemon: each with what it talks to played by the test.
+foreach(name roots mcp todo rewrite doubt actions)
     rd_test(lsp/test_${name}.c rd_daemon)
 endforeach()

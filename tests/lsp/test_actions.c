@@ -904,7 +904,7 @@ Test(actions, are_limited_in_size_and_number)
     command(b, "redraft.rewrite", at_range(range(0, 0, 0, (int)RD_MOST_ACTION_BYTES + 1)));
     next_is(b, "result", "result", "null");
     next_is(b, "window/showMessage", "params.message", "at most");
-    for (int i = 0; i < RD_MOST_WORKS; i++) {
+    for (int i = 0; i < RD_MOST_ORDERS; i++) {
         command(b, "redraft.rewrite", at_range(range(0, 0, 0, 5)));
         next_is(b, "result", "result", "null");
     }
