@@ -510,6 +510,21 @@ Test(actions, shift_an_edit_when_the_text_moved_and_refuse_it_when_the_span_chan
     hang_up(b);
 }
 
+Test(actions, are_refused_when_the_document_was_closed_meanwhile_though_it_is_open_again)
+{
+    bench *b = connect_client();
+
+    open_text(b, "c", "a = 1;\n");
+    resolve_first(b, list(b, range(0, 0, 0, 6), 1, NULL), NULL);
+    rd_actions_closed(b->lsp.actions, "file:///a");
+    rd_documents_close(b->lsp.documents, "file:///a");
+    open_text(b, "c", "something else\n");
+    answer(b, "a = 2;", RD_OK);
+    next_is(b, "error", "error.code", "-32801");
+    nothing_more(b);
+    hang_up(b);
+}
+
 Test(actions, shift_the_edit_to_its_new_line)
 {
     bench *b = connect_client();
@@ -568,7 +583,9 @@ Test(actions, fill_a_hole_and_tell_a_model_that_listens_what_the_comment_says)
     cr_assert_eq(last_job(b)->draft.len, 0);
     cr_assert_str_eq(last_job(b)->instruction.data, "# TODO sum\n    pass");
     answer(b, "return 1\n", RD_OK);
-    next_is(b, "result", EDITS ".0.newText", "return");
+    next_is(b, "result", EDITS,
+            "[{\"newText\":\"return 1\",\"range\":{\"end\":{\"character\":8,\"line\":2},\"start\":"
+            "{\"character\":4,\"line\":1}}}]");
     nothing_more(b);
     hang_up(b);
 }
@@ -993,6 +1010,27 @@ Test(progress, uses_the_token_of_the_request_and_can_be_cancelled_there)
     json_decref(params);
     answer(b, NULL, RD_CANCELLED);
     next_is(b, "error", "error.code", "-32800");
+    next_is(b, "$/progress", "params.value.kind", "end");
+    nothing_more(b);
+    hang_up(b);
+}
+
+Test(progress, that_was_cancelled_applies_nothing_though_the_answer_was_under_way)
+{
+    bench *b = connect_client();
+
+    b->lsp.client.work_done_progress = true;
+    open_text(b, "c", "a = 1;\n");
+    command(b, "redraft.rewrite", at_range(range(0, 0, 0, 6)));
+    next_is(b, "result", NULL, NULL);
+    next_is(b, "window/workDoneProgress/create", NULL, NULL);
+    feed(b, json_pack("{s:i, s:n}", "id", 1, "result"));
+    next_is(b, "$/progress", "params.value.kind", "begin");
+    json_t *params = json_pack("{s:s}", "token", "redraft/work/1");
+
+    rd_actions_progress_cancel(b->lsp.actions, params);
+    json_decref(params);
+    answer(b, "a = 2;", RD_OK);
     next_is(b, "$/progress", "params.value.kind", "end");
     nothing_more(b);
     hang_up(b);

@@ -67,6 +67,25 @@ Test(rewrite, writes_the_documents_line_ends_and_touches_none_that_stay)
     becomes("a\r\nb\r\n", 0, 6, "a\r\nc\r\n", "a\r\nc\r\n", 1);
 }
 
+Test(rewrite, puts_a_whole_text_in_the_place_of_another_in_one_edit)
+{
+    const char *text = "f:\r\n  # to do\r\n  pass\r\n";
+    rd_text *t = rd_text_new(text, strlen(text));
+    rd_rewrite r = { 0 };
+    rd_buf got = { 0 };
+
+    rd_rewrite_put(&r, t, 6, 21, "a = 1\n  pass\n", 14);
+    cr_assert_eq(r.n, 1);
+    applied(t, &r, &got);
+    cr_assert_str_eq(got.data, "f:\r\n  a = 1\r\n  pass\r\n");
+    rd_rewrite_put(&r, t, 6, 21, "# to do\n  pass", 14);
+    rd_rewrite_put(&r, t, 6, 21, "", 0);
+    cr_assert_eq(r.n, 1, "the same and nothing are no edits");
+    rd_buf_clear(&got);
+    rd_rewrite_clear(&r);
+    rd_text_free(t);
+}
+
 Test(rewrite, finds_the_way_back_from_the_plain_form)
 {
     const char *text = "a\r\n\r\nb\rc";
