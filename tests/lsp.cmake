@@ -22,3 +22,7 @@ add_test(NAME bench_documents COMMAND bench_documents)
 # A real file typed into a daemon: run by hand, docs/benchmarks/README.md says how.
 add_executable(bench_typing bench/typing.c)
 target_link_libraries(bench_typing PRIVATE rd_lsp)
+# Of the daemon: each with what it talks to played by the test.
+foreach(name roots mcp todo rewrite doubt actions)
+    rd_test(lsp/test_${name}.c rd_daemon)
+endforeach()
