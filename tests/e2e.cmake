@@ -14,3 +14,7 @@ add_test(NAME fetch COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/fetch.sh
     ${PROJECT_SOURCE_DIR}/core/train/fetch-corpus)
 set_tests_properties(fetch PROPERTIES SKIP_RETURN_CODE 77)
 add_test(NAME bench COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/bench.sh $<TARGET_FILE:redraft>)
+# Stock MCP clients, in both eras of the protocol.
+add_test(NAME mcp_clients COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/mcp/run.sh
+    ${CMAKE_BINARY_DIR}/npm-mcp $<TARGET_FILE:redraft> mcp --alone)
+set_tests_properties(mcp_clients PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900)
