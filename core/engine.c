@@ -21,8 +21,6 @@
 
 enum { KV_BLOCKS = 96, MAX_TOKENS = 256, CONTEXT_MOST = 2048 };
 
-enum { DRAFTS = 1 };
-
 struct rd_engine {
     rd_model *model;
     rd_kv_pool *pool;
@@ -269,14 +267,21 @@ static int32_t *banned_in_answers(const rd_engine *e, int *n)
     return out;
 }
 
-/* Texts of the file itself, as tokens. */
+/* Texts of the file itself and its neighbours, as tokens. */
 static rd_status find_drafts(rd_run *r, const rd_request *rq, rd_ids *ids, rd_hole_draft *out,
                              int *n, rd_error *err)
 {
-    rd_draft found[DRAFTS];
-    int count =
-        rd_drafts_find(rq->prefix, rq->prefix_bytes, rq->suffix, rq->suffix_bytes, found, DRAFTS);
+    rd_draft found[RD_DRAFTS_MOST];
+    rd_draft_place place = { .prefix = rq->prefix,
+                             .prefix_bytes = rq->prefix_bytes,
+                             .suffix = rq->suffix,
+                             .suffix_bytes = rq->suffix_bytes };
     rd_status status = RD_OK;
+
+    for (int i = 0; i < rq->n_neighbours && i < RD_DRAFT_TEXTS_MOST; i++)
+        place.others[place.n_others++] =
+            (rd_draft_text){ rq->neighbours[i].text, rq->neighbours[i].bytes };
+    int count = rd_drafts_find(&place, found, rq->answers > 1 ? RD_DRAFTS_MOST : 1);
 
     for (int i = 0; i < count && !status; i++) {
         status = rd_tokenizer_encode(r->e->tokenizer, found[i].text.data, found[i].text.len,
@@ -325,8 +330,8 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, bool all, rd_error *
     bool calibrated = all || rd_model_config_of(e->model)->calibrated;
     rd_layout layout = rd_layout_default();
     rd_prompt p = { 0 };
-    rd_ids seed = { 0 }, draft_ids[DRAFTS] = { 0 };
-    rd_hole_draft drafts[DRAFTS];
+    rd_ids seed = { 0 }, draft_ids[RD_DRAFTS_MOST] = { 0 };
+    rd_hole_draft drafts[RD_DRAFTS_MOST];
     int most = rq->max_tokens > 0 ? rq->max_tokens : MAX_TOKENS, n_drafts = 0;
     rd_status status;
 
@@ -380,7 +385,7 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, bool all, rd_error *
     free(banned);
     rd_prompt_clear(&p);
     rd_ids_clear(&seed);
-    for (int i = 0; i < DRAFTS; i++) rd_ids_clear(&draft_ids[i]);
+    for (int i = 0; i < RD_DRAFTS_MOST; i++) rd_ids_clear(&draft_ids[i]);
     return status;
 }
 
@@ -607,7 +612,8 @@ rd_status rd_run_open_weighed(rd_engine *e, const rd_request *rq, rd_run **out, 
 bool rd_run_text_at(const rd_run *r, int i, rd_hole_text *out, rd_buf *text)
 {
     rd_ids ids = { 0 };
-    bool found = r->last.done && rd_hole_text_at(r->hole, i, out, &ids);
+    size_t from = text->len;
+    bool found = r->last.done && r->hole && rd_hole_text_at(r->hole, i, out, &ids);
 
     for (int k = 0; k < ids.n; k++) {
         size_t n = 0;
@@ -615,13 +621,18 @@ bool rd_run_text_at(const rd_run *r, int i, rd_hole_text *out, rd_buf *text)
 
         if (bytes) rd_buf_append(text, bytes, n);
     }
+    if (text->len > from && r->suffix.len > 0) {
+        text->len -= rd_overlap(r->before, text->data + from, text->len - from, r->suffix.data,
+                                r->suffix.len);
+        text->data[text->len] = 0;
+    }
     rd_ids_clear(&ids);
     return found;
 }
 
 /* ---- score ---- */
 
-enum { EVERY = 4 };
+enum { EVERY = 4, BEFORE = 2 << 10, BEHIND = 1 << 10, JUMP = 1 << 10 }; /* bytes */
 
 /* Four passes over one block of tokens, each with every fourth token masked. */
 static rd_status score_block(rd_engine *e, const rd_sequence *s, const int32_t *tokens, int n,
@@ -659,55 +670,107 @@ static rd_status score_block(rd_engine *e, const rd_sequence *s, const int32_t *
     return RD_OK;
 }
 
+/* The blocks that hold tokens [from, to), each behind those before it; a long text is seen in windows. */
+static rd_status score_tokens(rd_engine *e, const rd_ids *ids, int from, int to,
+                              const rd_cancel *cancel, rd_pick *picks, rd_error *err)
+{
+    int block = rd_model_block_size(e->model), window = CONTEXT_MOST / block;
+    int first = from / block, past = first > 0 ? (first - 1) % window + 1 : 0;
+    rd_sequence s = { .model = e->model, .pool = e->pool };
+    rd_status status =
+        rd_sequence_extend(&s, ids->id + (first - past) * block, past * block, cancel, err);
+
+    for (int at = first * block; at < to && !status; at += block) {
+        int len = ids->n - at < block ? ids->n - at : block;
+
+        status = score_block(e, &s, ids->id + at, len, cancel, picks + at, err);
+        if (status || at + block >= to) break;
+        if (s.n == window) rd_sequence_clear(&s);
+        status = rd_sequence_extend(&s, ids->id + at, block, cancel, err);
+    }
+    rd_sequence_clear(&s);
+    return status;
+}
+
+/* Where the text that is read begins: at a line start before the bytes that are asked for. It moves in jumps, so
+ * that pieces of one text find each other's blocks. */
+static size_t read_from(const rd_score_request *rq)
+{
+    size_t at = rq->from > BEFORE ? (rq->from - BEFORE) / JUMP * JUMP : 0;
+
+    while (at > 0 && at < rq->from && rq->text[at - 1] != '\n') at++;
+    return at;
+}
+
+static size_t read_to(const rd_score_request *rq)
+{
+    size_t to = rq->to < rq->bytes ? rq->to : rq->bytes;
+    size_t at = rq->bytes - to > BEHIND ? to + BEHIND : rq->bytes;
+
+    while (at > to && at < rq->bytes && ((unsigned char)rq->text[at] & 0xc0) == 0x80) at--;
+    return at;
+}
+
+/* The tokens that have a byte in [from, to) of the request, as scores without probabilities; *first is the first's
+ * place among `ids`, of which `skip` are no text. `begin` is the byte at which the text of `ids` begins. */
+static int find_tokens(const rd_engine *e, const rd_score_request *rq, const rd_ids *ids, int skip,
+                       size_t begin, rd_score *list, int *first)
+{
+    size_t byte = begin;
+    int n = 0;
+
+    for (int i = skip; i < ids->n; i++) {
+        size_t len, start = byte;
+
+        rd_tokenizer_bytes(e->tokenizer, ids->id[i], &len);
+        byte += len;
+        if (byte <= rq->from || start >= rq->to) continue;
+        if (n == 0) *first = i;
+        list[n++] = (rd_score){ .start = start, .end = byte };
+    }
+    return n;
+}
+
+static void set_score(const rd_engine *e, const rd_pick *pick, rd_score *out)
+{
+    size_t n;
+    const char *best = rd_tokenizer_bytes(e->tokenizer, pick->token, &n);
+
+    out->p = pick->watched_prob;
+    out->p_best = pick->prob;
+    snprintf(out->best, sizeof out->best, "%.*s", best ? (int)n : 0, best ? best : "");
+}
+
 rd_status rd_engine_score(rd_engine *e, const rd_score_request *rq, rd_score **out, int *count,
                           rd_error *err)
 {
-    int block = rd_model_block_size(e->model), window = CONTEXT_MOST / block * block;
     rd_ids ids = { 0 };
     rd_error local = { 0 };
-    rd_sequence s = { .model = e->model, .pool = e->pool };
-    rd_status status;
-    int first = 0;
+    size_t begin = read_from(rq);
+    int skip, n = 0, first = 0;
 
     if (!err) err = &local;
     if (e->layout) rd_ids_push(&ids, e->ids.language[rd_language_of(rq->language)]);
-    first = ids.n;
-    status = rd_tokenizer_encode(e->tokenizer, rq->text, rq->bytes, RD_TEXT_PLAIN, &ids, err);
+    skip = ids.n;
+    if (rd_tokenizer_encode(e->tokenizer, rq->text + begin, read_to(rq) - begin, RD_TEXT_PLAIN,
+                            &ids, err)) {
+        rd_ids_clear(&ids);
+        return err->status;
+    }
+    rd_score *list = rd_alloc_array((size_t)ids.n + 1, sizeof *list);
     rd_pick *picks = rd_alloc_array((size_t)ids.n + RD_BLOCK_MOST, sizeof *picks);
 
-    for (int at = 0; at < ids.n && !status; at += block) {
-        int len = ids.n - at < block ? ids.n - at : block;
+    n = find_tokens(e, rq, &ids, skip, begin, list, &first);
+    rd_status status = score_tokens(e, &ids, first, first + n, rq->cancel, picks, err);
 
-        status = score_block(e, &s, ids.id + at, len, rq->cancel, picks + at, err);
-        if (status || len < block) break;
-        if ((s.n + 1) * block > window) rd_sequence_clear(&s); /* a long text is seen in windows */
-        status = rd_sequence_extend(&s, ids.id + at, block, rq->cancel, err);
-    }
-    rd_sequence_clear(&s);
-    if (!status) {
-        rd_score *list = rd_alloc_array((size_t)ids.n + 1, sizeof *list);
-        size_t byte = 0;
-
-        *count = 0;
-        for (int i = first; i < ids.n; i++) {
-            size_t len, best_n;
-            rd_tokenizer_bytes(e->tokenizer, ids.id[i], &len);
-            size_t start = byte;
-
-            byte += len;
-            if (byte <= rq->from || start >= rq->to) continue;
-            const char *best = rd_tokenizer_bytes(e->tokenizer, picks[i].token, &best_n);
-            rd_score *c = &list[(*count)++];
-
-            *c = (rd_score){ .start = start,
-                             .end = byte,
-                             .p = picks[i].watched_prob,
-                             .p_best = picks[i].prob };
-            snprintf(c->best, sizeof c->best, "%.*s", (int)best_n, best ? best : "");
-        }
-        *out = list;
-    }
+    for (int i = 0; i < n; i++) set_score(e, &picks[first + i], &list[i]);
     free(picks);
     rd_ids_clear(&ids);
-    return status;
+    if (status) {
+        free(list);
+        return status;
+    }
+    *out = list;
+    *count = n;
+    return RD_OK;
 }

@@ -38,11 +38,8 @@ static bool put_there(const rd_kept *one, const rd_document *doc, size_t *end)
            now = rd_text_bytes(rd_document_text(doc));
 
     if (to > 0 && (rd_document_shift(doc, one->revision, &from, &to) || from != 0)) return false;
-    if (tail == last) { /* nothing stood behind it */
-        *end = now;
-        size_t zero = 0, any = 0; /* is the revision still remembered? */
-        return to > 0 || rd_document_shift(doc, one->revision, &zero, &any) == RD_OK || now > 0;
-    }
+    *end = now;
+    if (tail == last) return true; /* nothing stood behind it */
     if (rd_document_shift(doc, one->revision, &tail, &last) || last != now) return false;
     *end = tail;
     return true;

@@ -11,7 +11,7 @@
 
 enum {
     SIDE_BYTES = 64 << 10,
-    LINES_MOST = 4096, /* of each side */
+    LINES_MOST = 4096, /* of each side, and of all other texts */
     NEIGHBOURS = 3,    /* lines above and below that are compared */
     SPAN_MOST = 6,     /* lines of a draft */
     LEFT_MOST = 24,    /* bytes of the cursor's line that count */
@@ -32,6 +32,7 @@ typedef struct line {
 typedef struct side {
     line *lines; /* those with text, in the file's order */
     int n;
+    int before; /* of another text: lines that count as nearer than its first */
 } side;
 
 /* What speaks for a candidate. */
@@ -89,7 +90,8 @@ typedef struct names {
 
 typedef struct search {
     line left, right;
-    side above, below;
+    side above, below, others[RD_DRAFT_TEXTS_MOST];
+    int n_others;
     candidate *list;
     int n;
     int *slots; /* of hashes: candidate + 1 */
@@ -154,11 +156,11 @@ static bool same(const line *a, const line *b)
     return a->n == b->n && !memcmp(a->text, b->text, (size_t)a->n);
 }
 
-static side split_lines(const char *text, const char *end)
+static side split_lines(const char *text, const char *end, int most)
 {
-    side s = { .lines = rd_alloc_array(LINES_MOST, sizeof *s.lines) };
+    side s = { .lines = rd_alloc_array((size_t)most + 1, sizeof *s.lines) };
 
-    while (text < end && s.n < LINES_MOST) {
+    while (text < end && s.n < most) {
         const char *stop = memchr(text, '\n', (size_t)(end - text));
 
         if (!stop) stop = end;
@@ -410,7 +412,7 @@ static void look_at(search *f, const side *s, int i)
 {
     const line *l = &s->lines[i];
     candidate c = { .s = s, .line = i, .last = i, .from = l->text, .end = l->text + l->n };
-    int shared = 0, distance = s == &f->above ? f->above.n - i : i + 1;
+    int shared = 0, distance = s == &f->above ? f->above.n - i : s->before + i + 1;
 
     if (f->left.n == 0 && f->right.n == 0 && l->n < WORTH_BYTES) return;
     c.feature[DISTANCE] = log_of(distance);
@@ -474,30 +476,73 @@ static int best_left(const search *f)
     return best;
 }
 
-int rd_drafts_find(const char *prefix, size_t prefix_bytes, const char *suffix, size_t suffix_bytes,
-                   rd_draft *out, int most)
+/* Other texts stand behind the file's last line, the most telling first. */
+static void split_others(search *f, const rd_draft_place *p)
 {
-    const char *end = prefix + prefix_bytes, *from = prefix;
-    const char *stop = suffix + (suffix_bytes < SIDE_BYTES ? suffix_bytes : SIDE_BYTES);
-    const char *start = end, *line_end = memchr(suffix, '\n', (size_t)(stop - suffix));
+    int left = LINES_MOST, before = f->above.n > f->below.n ? f->above.n : f->below.n;
+
+    for (int i = 0; i < p->n_others; i++) {
+        const rd_draft_text *t = &p->others[i];
+        size_t n = t->bytes < SIDE_BYTES ? t->bytes : SIDE_BYTES;
+        side *s = &f->others[f->n_others++];
+
+        *s = split_lines(t->text, t->text + n, left);
+        s->before = before;
+        before += s->n;
+        left -= s->n;
+    }
+}
+
+/* Everything around the cursor as lines, and room for their candidates. */
+static void begin_search(search *f, const rd_draft_place *p)
+{
+    const char *end = p->prefix + p->prefix_bytes, *from = p->prefix;
+    const char *stop = p->suffix + (p->suffix_bytes < SIDE_BYTES ? p->suffix_bytes : SIDE_BYTES);
+    const char *start = end, *line_end = memchr(p->suffix, '\n', (size_t)(stop - p->suffix));
+
+    if (p->prefix_bytes > SIDE_BYTES) from = end - SIDE_BYTES;
+    while (start > from && start[-1] != '\n') start--;
+    if (!line_end) line_end = stop;
+    f->left = make_line(start, end);
+    f->right = make_line(p->suffix, line_end);
+    /* Space right before the cursor counts: it is part of what stands there. */
+    f->left.n = (int)(end - f->left.text);
+    f->above = split_lines(from, start, LINES_MOST);
+    f->below = split_lines(line_end < stop ? line_end + 1 : stop, stop, LINES_MOST);
+    split_others(f, p);
+    int lines = f->above.n + f->below.n;
+
+    for (int i = 0; i < f->n_others; i++) lines += f->others[i].n;
+    f->list = rd_alloc_array(4 * (size_t)lines + 1, sizeof *f->list);
+    for (f->slots_n = 64; f->slots_n < 8 * lines; f->slots_n *= 2) {
+    }
+    f->slots = rd_alloc_array((size_t)f->slots_n, sizeof *f->slots);
+}
+
+static void end_search(search *f)
+{
+    free(f->above.lines);
+    free(f->below.lines);
+    for (int i = 0; i < f->n_others; i++) free(f->others[i].lines);
+    free(f->list);
+    free(f->slots);
+    rd_arena_clear(&f->texts);
+}
+
+static void look_through(search *f, const side *s)
+{
+    for (int i = 0; i < s->n; i++) look_at(f, s, i);
+}
+
+int rd_drafts_find(const rd_draft_place *at, rd_draft *out, int most)
+{
     search f = { 0 };
     int n = 0;
 
-    if (prefix_bytes > SIDE_BYTES) from = end - SIDE_BYTES;
-    while (start > from && start[-1] != '\n') start--;
-    if (!line_end) line_end = stop;
-    f.left = make_line(start, end);
-    f.right = make_line(suffix, line_end);
-    /* Space right before the cursor counts: it is part of what stands there. */
-    f.left.n = (int)(end - f.left.text);
-    f.above = split_lines(from, start);
-    f.below = split_lines(line_end < stop ? line_end + 1 : stop, stop);
-    f.list = rd_alloc_array(4 * (size_t)(f.above.n + f.below.n) + 1, sizeof *f.list);
-    for (f.slots_n = 64; f.slots_n < 8 * (f.above.n + f.below.n); f.slots_n *= 2) {
-    }
-    f.slots = rd_alloc_array((size_t)f.slots_n, sizeof *f.slots);
-    for (int i = 0; i < f.above.n; i++) look_at(&f, &f.above, i);
-    for (int i = 0; i < f.below.n; i++) look_at(&f, &f.below, i);
+    begin_search(&f, at);
+    look_through(&f, &f.above);
+    look_through(&f, &f.below);
+    for (int i = 0; i < f.n_others; i++) look_through(&f, &f.others[i]);
     for (int i = 0; i < f.n; i++) {
         f.list[i].feature[OFTEN] = log_of(f.list[i].count - 1);
         f.list[i].score += weight[OFTEN] * f.list[i].feature[OFTEN];
@@ -510,11 +555,7 @@ int rd_drafts_find(const char *prefix, size_t prefix_bytes, const char *suffix, 
         write_text(&f, &f.list[best], &out[n].text);
         f.list[best].count = 0;
     }
-    free(f.above.lines);
-    free(f.below.lines);
-    free(f.list);
-    free(f.slots);
-    rd_arena_clear(&f.texts);
+    end_search(&f);
     return n;
 }
 

@@ -279,17 +279,6 @@ static const draft *best_draft(const rd_hole_run *h)
     return h->n_drafts > 0 ? &h->drafts[0] : NULL;
 }
 
-/* The hole's text is the draft. */
-static void take_draft(rd_hole_run *h, const draft *d)
-{
-    h->n_canvases = 1;
-    rd_canvas_set(&h->canvas[0], d->ids.id, d->ids.n);
-    for (int i = 0; i < d->ids.n; i++)
-        h->canvas[0].slots[i].prob = d->scored ? d->picks[i].watched_prob : d->right;
-    h->confidence = d->right;
-    h->done = true;
-}
-
 /* ---- canvases ---- */
 
 static void drop_canvas(rd_hole_run *h, int at)
@@ -300,6 +289,28 @@ static void drop_canvas(rd_hole_run *h, int at)
     memmove(h->canvas + at, h->canvas + at + 1, (size_t)(h->n_canvases - at) * sizeof dropped);
     rd_canvas_clear(&dropped);
     h->canvas[h->n_canvases] = (rd_canvas){ 0 };
+}
+
+/* Those that are not finished, from `from` on. */
+static void drop_open(rd_hole_run *h, int from)
+{
+    for (int i = h->n_canvases - 1; i >= from; i--)
+        if (!h->canvas[i].done) drop_canvas(h, i);
+}
+
+/* The hole's text is the draft; finished texts stand behind it. */
+static void take_draft(rd_hole_run *h, const draft *d)
+{
+    drop_open(h, 0);
+    if (h->n_canvases == LENGTHS) drop_canvas(h, LENGTHS - 1);
+    memmove(h->canvas + 1, h->canvas, (size_t)h->n_canvases * sizeof *h->canvas);
+    h->canvas[0] = (rd_canvas){ .length = 1.0f };
+    h->n_canvases++;
+    rd_canvas_set(&h->canvas[0], d->ids.id, d->ids.n);
+    for (int i = 0; i < d->ids.n; i++)
+        h->canvas[0].slots[i].prob = d->scored ? d->picks[i].watched_prob : d->right;
+    h->confidence = d->right;
+    h->done = true;
 }
 
 /* The probability that the text as it stands is right; of an unfinished one, the most that it can still become. */
@@ -519,8 +530,10 @@ static void conclude(rd_hole_run *h)
 
     h->confidence = own_chance(h, &h->canvas[0]);
     h->done = true;
-    if (best && h->started && (!whole || h->o.lead * best->right > h->confidence))
-        take_draft(h, best);
+    drop_open(h, 1);
+    if (!best || !h->started || (whole && h->o.lead * best->right <= h->confidence)) return;
+    if (!whole) drop_canvas(h, 0);
+    take_draft(h, best);
 }
 
 rd_status rd_hole_step(rd_hole_run *h, bool *done, rd_error *err)
@@ -593,18 +606,20 @@ bool rd_hole_text_at(const rd_hole_run *h, int i, rd_hole_text *out, rd_ids *ids
 
         *out = (rd_hole_text){ .sure = rd_canvas_chosen(c),
                                .length = rd_log_of(c->length),
-                               .tokens = c->n };
+                               .tokens = c->n,
+                               .right = own_chance(h, c) };
         for (int k = 0; k < c->n; k++) rd_ids_push(ids, c->slots[k].token);
         return true;
     }
-    const draft *d = best_draft(h);
+    if (i >= h->n_canvases + (h->started ? h->n_drafts : 0)) return false;
+    const draft *d = &h->drafts[i - h->n_canvases];
 
-    if (i > h->n_canvases || !d) return false;
     *out = (rd_hole_text){ .sure = d->sure,
                            .length = d->scored ? rd_log_of(length_chance(h, d->ids.n)) : 0.0,
                            .end = d->end,
                            .alike = (double)d->alike,
                            .tokens = d->ids.n,
+                           .right = d->right,
                            .draft = true,
                            .scored = d->scored };
     rd_ids_append(ids, d->ids.id, d->ids.n);

@@ -121,7 +121,7 @@ int rd_tool_generate(const rd_args *a)
 
 /* ---- score ---- */
 
-enum { SCORE_MOST = 256 << 10, BEFORE = 2 << 10, BEHIND = 1 << 10 }; /* bytes */
+enum { SCORE_MOST = 256 << 10 }; /* bytes */
 
 typedef struct doubt {
     rd_score score;
@@ -136,19 +136,16 @@ static int least_sure_first(const void *x, const void *y)
     return (a->start > b->start) - (a->start < b->start);
 }
 
-static void score_json(const rd_score *s, int n, size_t from, size_t to)
+static void score_json(const rd_score *s, int n)
 {
     rd_buf out = { 0 };
-    bool first = true;
 
     rd_buf_text(&out, "{\"tokens\":[");
     for (int i = 0; i < n; i++) {
-        if (s[i].end <= from || s[i].start >= to) continue;
-        rd_buf_format(&out, "%s{\"start\":%zu,\"end\":%zu,\"p\":%.6g,\"best\":", first ? "" : ",",
+        rd_buf_format(&out, "%s{\"start\":%zu,\"end\":%zu,\"p\":%.6g,\"best\":", i ? "," : "",
                       s[i].start, s[i].end, (double)s[i].p);
         rd_json_quote(&out, s[i].best, strlen(s[i].best));
         rd_buf_format(&out, ",\"p_best\":%.6g}", (double)s[i].p_best);
-        first = false;
     }
     rd_buf_text(&out, "]}\n");
     fwrite(out.data, 1, out.len, stdout);
@@ -160,15 +157,14 @@ static void score_list(const rd_place *p, const rd_score *s, int n)
     const char *text = p->text.data ? p->text.data : "";
     doubt *kept = rd_alloc_array((size_t)n + 1, sizeof *kept);
     size_t at = 0;
-    int k = 0, line = 1;
+    int line = 1;
 
     for (int i = 0; i < n; i++) {
-        if (s[i].end <= p->start || s[i].start >= p->end) continue;
         for (; at < s[i].start; at++) line += text[at] == '\n';
-        kept[k++] = (doubt){ s[i], line };
+        kept[i] = (doubt){ s[i], line };
     }
-    qsort(kept, (size_t)k, sizeof *kept, least_sure_first);
-    for (int i = 0; i < k; i++) {
+    qsort(kept, (size_t)n, sizeof *kept, least_sure_first);
+    for (int i = 0; i < n; i++) {
         const rd_score *c = &kept[i].score;
         rd_buf was = { 0 }, best = { 0 };
 
@@ -180,28 +176,6 @@ static void score_list(const rd_place *p, const rd_score *s, int n)
         rd_buf_clear(&best);
     }
     free(kept);
-}
-
-/* The lines asked for with what stands around them; offsets are the file's. */
-static rd_status score_place(rd_engine *e, const rd_place *p, rd_score **out, int *n, rd_error *err)
-{
-    const char *text = p->text.data ? p->text.data : "";
-    size_t from = p->start > BEFORE ? p->start - BEFORE : 0,
-           to = p->text.len - p->end > BEHIND ? p->end + BEHIND : p->text.len;
-
-    while (from > 0 && from < p->start && text[from - 1] != '\n') from++;
-    while (to > p->end && to < p->text.len && ((unsigned char)text[to] & 0xc0) == 0x80) to--;
-    rd_score_request rq = { .language = p->path,
-                            .text = text + from,
-                            .bytes = to - from,
-                            .to = to - from };
-
-    if (rd_engine_score(e, &rq, out, n, err)) return err->status;
-    for (int i = 0; i < *n; i++) {
-        (*out)[i].start += from;
-        (*out)[i].end += from;
-    }
-    return RD_OK;
 }
 
 int rd_tool_score(const rd_args *a)
@@ -221,10 +195,14 @@ int rd_tool_score(const rd_args *a)
         rd_tool_fail(a, &err);
         return err.status == RD_INVALID ? 2 : 1;
     }
+    rd_score_request rq = {
+        .language = p.path, .text = p.text.data, .bytes = p.text.len, .from = p.start, .to = p.end
+    };
+
     status = rd_engine_of(a, &e);
-    if (!status && score_place(e, &p, &s, &n, &err)) status = rd_tool_fail(a, &err);
+    if (!status && rd_engine_score(e, &rq, &s, &n, &err)) status = rd_tool_fail(a, &err);
     if (!status && rd_args_flag(a, "--json"))
-        score_json(s, n, p.start, p.end);
+        score_json(s, n);
     else if (!status)
         score_list(&p, s, n);
     free(s);

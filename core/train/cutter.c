@@ -210,8 +210,11 @@ bool rd_cut_similar(rd_cutter *c, const rd_corpus_doc *d, rd_span s, rd_random *
     spell(c, d->ids + wide.start, s.start - wide.start, &c->before);
     spell(c, d->ids + s.end, wide.end - s.end, &c->after);
     if (!c->before.data || !c->after.data) return false;
-    int n = rd_drafts_find(c->before.data, c->before.len, c->after.data, c->after.len, found,
-                           RD_DRAFTS_MOST);
+    rd_draft_place place = { .prefix = c->before.data,
+                             .prefix_bytes = c->before.len,
+                             .suffix = c->after.data,
+                             .suffix_bytes = c->after.len };
+    int n = rd_drafts_find(&place, found, RD_DRAFTS_MOST);
 
     if (n > 0) {
         const rd_draft *draw = &found[rd_random_below(random, 2) ? 0 : below(random, n)];

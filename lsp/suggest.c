@@ -1,0 +1,694 @@
+/* suggest.c - one page for each open document: the request that waits, the job that runs, what is kept. */
+#include "lsp/suggest.h"
+
+#include "core/base/log.h"
+#include "core/base/memory.h"
+#include "lsp/context.h"
+#include "lsp/kept.h"
+#include "lsp/repair.h"
+#include "lsp/sync.h"
+#include "lsp/tidy.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    TOKENS_UNASKED = 96, /* of ghost text nobody asked for; more is not read */
+    ANSWERS = 3,         /* of an invoked request */
+    TYPING_GAP_MS = 2000 /* a longer pause is not a typing interval */
+};
+
+/* A request that is not answered yet. */
+typedef struct ask {
+    uint64_t ticket; /* 0: none */
+    rd_id id;
+    size_t at, end; /* what is replaced: nothing, or the range of the menu's choice */
+    bool invoked;
+    bool list;    /* textDocument/completion */
+    char *chosen; /* what a menu has chosen, to be put in front; NULL: there is no menu */
+    double due;   /* when its job begins; 0: it has begun */
+    double min_confidence;
+    int seq;
+    rd_around style; /* indent and tab_size */
+} ask;
+
+typedef struct page {
+    char *uri;
+    ask ask;
+    rd_job *job;              /* under way for `ask`, or ahead of one when there is none */
+    size_t job_at, job_bytes; /* its place, and the document's size and revision then */
+    uint64_t job_revision;
+    rd_kept_ring kept;
+    double changed_ms, interval_ms; /* the last edit; a usual time between two */
+} page;
+
+struct rd_suggest {
+    rd_lsp *l;
+    page **pages;
+    int n;
+    uint64_t serial;
+    char last[400]; /* what became of the last request, for redraft.explainLast */
+};
+
+/* ---- pages ---- */
+
+static double now_of(const rd_suggest *s)
+{
+    return s->l->conn->o.host->now_ms(s->l->conn->o.host->self);
+}
+
+static page *find_page(rd_suggest *s, const char *uri)
+{
+    for (int i = 0; i < s->n; i++)
+        if (!strcmp(s->pages[i]->uri, uri)) return s->pages[i];
+    return NULL;
+}
+
+static page *page_of(rd_suggest *s, const char *uri)
+{
+    page *p = find_page(s, uri);
+
+    if (p) return p;
+    p = rd_alloc0(sizeof *p);
+    p->uri = rd_copy_text(uri, strlen(uri));
+    s->pages = rd_resize(s->pages, (size_t)s->n + 1, sizeof(page *));
+    s->pages[s->n++] = p;
+    return p;
+}
+
+static void explain(rd_suggest *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void explain(rd_suggest *s, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(s->last, sizeof s->last, format, args);
+    va_end(args);
+}
+
+static void forget_job(rd_suggest *s, page *p)
+{
+    if (p->job) s->l->conn->o.host->cancel(s->l->conn->o.host->self, p->job);
+    p->job = NULL;
+}
+
+static void forget_ask(page *p)
+{
+    free(p->ask.chosen);
+    p->ask = (ask){ 0 };
+}
+
+static void free_page(rd_suggest *s, page *p)
+{
+    forget_job(s, p);
+    forget_ask(p);
+    rd_kept_clear(&p->kept);
+    free(p->uri);
+    free(p);
+}
+
+rd_suggest *rd_suggest_new(rd_lsp *l)
+{
+    rd_suggest *s = rd_alloc0(sizeof *s);
+
+    s->l = l;
+    explain(s, "nothing was asked yet");
+    return s;
+}
+
+void rd_suggest_free(rd_suggest *s)
+{
+    if (!s) return;
+    for (int i = 0; i < s->n; i++) free_page(s, s->pages[i]);
+    free(s->pages);
+    free(s);
+}
+
+/* ---- answers ---- */
+
+static void answer(rd_suggest *s, page *p, json_t *result)
+{
+    uint64_t ticket = p->ask.ticket;
+
+    forget_ask(p);
+    rd_rpc_answer(s->l->conn->rpc, ticket, result);
+}
+
+static json_t *no_items(const ask *a)
+{
+    return a->list ? json_pack("{s:b, s:[]}", "isIncomplete", 1, "items")
+                   : json_pack("{s:[]}", "items");
+}
+
+static void answer_nothing(rd_suggest *s, page *p)
+{
+    answer(s, p, no_items(&p->ask));
+}
+
+/* For a menu: the first line as its label, the whole as the edit. */
+static json_t *list_item(json_t *range, const char *text, size_t n, int rank)
+{
+    size_t line = strcspn(text, "\n"), shown = line < 60 ? line : 60;
+    char order[8];
+
+    while (shown > 0 && shown < n && ((unsigned char)text[shown] & 0xc0) == 0x80) shown--;
+    snprintf(order, sizeof order, "%04d", rank);
+    json_t *item = json_pack("{s:i, s:s, s:s, s:{s:o}}", "kind", 1, "detail", "redraft", "sortText",
+                             order, "textEdit", "range", range);
+
+    json_object_set_new(item, "label", rd_repair_string(text, shown));
+    json_object_set_new(json_object_get(item, "textEdit"), "newText", rd_repair_string(text, n));
+    return item;
+}
+
+static json_t *make_item(rd_suggest *s, page *p, const rd_document *doc, const rd_buf *text,
+                         size_t at, size_t end, uint64_t serial, int rank)
+{
+    json_t *range = rd_lsp_range(s->l, doc, at, end);
+    rd_buf whole = { 0 };
+    json_t *item;
+
+    if (p->ask.chosen) rd_buf_text(&whole, p->ask.chosen);
+    rd_buf_append(&whole, text->data, text->len);
+    if (p->ask.list) {
+        item = list_item(range, whole.data, whole.len, rank);
+    } else {
+        item = json_pack("{s:o, s:{s:s, s:s, s:[s, I]}}", "range", range, "command", "title",
+                         "accepted", "command", "redraft.accepted", "arguments", p->uri,
+                         (json_int_t)serial);
+        json_object_set_new(item, "insertText", rd_repair_string(whole.data, whole.len));
+    }
+    rd_buf_clear(&whole);
+    return item;
+}
+
+static json_t *items_result(const ask *a, json_t *items)
+{
+    return a->list ? json_pack("{s:b, s:o}", "isIncomplete", 1, "items", items)
+                   : json_pack("{s:o}", "items", items);
+}
+
+/* ---- one answer of the model ---- */
+
+typedef enum fate { SHOWN, UNSURE, EMPTY } fate;
+
+static void tidy(const rd_document *doc, size_t at, size_t end, const rd_around *style,
+                 const char *chosen, rd_buf *text)
+{
+    enum { BEFORE = 16 << 10, BEHIND = 8 << 10 };
+    const rd_text *t = rd_document_text(doc);
+    size_t from = at > BEFORE ? at - BEFORE : 0, bytes = rd_text_bytes(t),
+           to = bytes - end > BEHIND ? end + BEHIND : bytes;
+    rd_buf before = { 0 }, behind = { 0 };
+    rd_around a = *style;
+
+    rd_text_copy(t, from, at, &before);
+    if (chosen) rd_buf_text(&before, chosen);
+    rd_text_copy(t, end, to, &behind);
+    a.before = before.data ? before.data : "";
+    a.before_n = before.len;
+    a.behind = behind.data ? behind.data : "";
+    a.behind_n = behind.len;
+    rd_tidy(&a, text);
+    rd_buf_clear(&before);
+    rd_buf_clear(&behind);
+}
+
+static bool is_blank(const rd_buf *text)
+{
+    for (size_t i = 0; i < text->len; i++)
+        if (!strchr(" \t\n", text->data[i])) return false;
+    return true;
+}
+
+static bool is_repeated(int i, const rd_buf *tidied)
+{
+    for (int k = 0; k < i; k++)
+        if (tidied[k].len == tidied[i].len &&
+            !memcmp(tidied[k].data, tidied[i].data, tidied[i].len))
+            return true;
+    return false;
+}
+
+static double gate_of(rd_suggest *s, double min_confidence)
+{
+    rd_model_state m;
+
+    if (min_confidence >= 0) return min_confidence;
+    s->l->conn->o.host->model(s->l->conn->o.host->self, &m);
+    return (double)m.gate;
+}
+
+/* Whether answer `i` is shown; unasked ghost text must be worth it. */
+static fate judge(rd_suggest *s, const ask *a, const rd_event *ev, int i, const rd_buf *text)
+{
+    double gate = gate_of(s, a->min_confidence);
+
+    if (is_blank(text)) return EMPTY;
+    if (a->invoked || (double)ev->answers[i].confidence >= gate) return SHOWN;
+    explain(s, "not shown: its confidence %.2f is below %.2f (setting minConfidence)",
+            (double)ev->answers[i].confidence, gate);
+    return UNSURE;
+}
+
+/* The answers of the page's job, for the request that waits or to be kept for one that may come. */
+static void take_answers(rd_suggest *s, page *p, const rd_document *doc, const rd_event *ev)
+{
+    rd_buf text[RD_ANSWERS_MOST] = { 0 };
+    bool waits = p->ask.ticket != 0;
+    ask ahead = { .min_confidence = -1, .at = p->job_at, .end = p->job_at };
+    const ask *a = waits ? &p->ask : &ahead;
+    json_t *items = json_array();
+    int most = a->invoked ? RD_ANSWERS_MOST : 1;
+
+    if (waits) explain(s, "the model has nothing to put here");
+    for (int i = 0; i < ev->n_answers && (int)json_array_size(items) < most; i++) {
+        rd_buf_append(&text[i], ev->answers[i].text.data, ev->answers[i].text.len);
+        tidy(doc, a->at, a->end, &a->style, a->chosen, &text[i]);
+        if (is_repeated(i, text) || judge(s, a, ev, i, &text[i]) != SHOWN) continue;
+        uint64_t serial = ++s->serial;
+
+        if (!a->chosen)
+            rd_kept_add(&p->kept, serial, p->job_revision, p->job_bytes, a->at, text[i].data,
+                        text[i].len, ev->answers[i].confidence);
+        if (!waits) break;
+        json_array_append_new(items, make_item(s, p, doc, &text[i], a->at, a->end, serial,
+                                               (int)json_array_size(items)));
+        if (json_array_size(items) == 1)
+            explain(s, "shown: confidence %.2f, %d tokens, %d passes, %.0f ms",
+                    (double)ev->answers[i].confidence, ev->tokens, ev->forwards, ev->ms);
+    }
+    for (int i = 0; i < RD_ANSWERS_MOST; i++) rd_buf_clear(&text[i]);
+    if (waits)
+        answer(s, p, items_result(&p->ask, items));
+    else
+        json_decref(items);
+}
+
+/* ---- jobs ---- */
+
+static void start_job(rd_suggest *s, page *p, const rd_document *doc, size_t at, size_t end,
+                      rd_lane lane, rd_job_kind kind)
+{
+    rd_lsp *l = s->l;
+    rd_job *job = rd_conn_job(l->conn, lane, kind);
+    rd_file_settings f =
+        rd_scope_settings(l->scope, rd_document_uri(doc), rd_document_language(doc));
+
+    rd_context_fill(job, doc, at, end, l->documents, l->scope);
+    rd_buf_clear(&job->draft);
+    job->quality = (float)f.quality;
+    job->max_ms = f.max_ms;
+    job->max_tokens = TOKENS_UNASKED;
+    if (p->ask.ticket) {
+        if (p->ask.chosen) rd_buf_text(&job->prefix, p->ask.chosen);
+        job->watch = l->settings.draft;
+        job->answers = p->ask.invoked ? ANSWERS : 1;
+        if (p->ask.invoked) job->max_tokens = 0;
+    }
+    p->job = job;
+    p->job_at = at;
+    p->job_revision = rd_document_revision(doc);
+    p->job_bytes = rd_text_bytes(rd_document_text(doc));
+    l->conn->o.host->submit(l->conn->o.host->self, job);
+}
+
+static void begin(rd_suggest *s, page *p)
+{
+    rd_document *doc = rd_documents_find(s->l->documents, p->uri);
+
+    p->ask.due = 0;
+    if (!doc || !rd_document_is_known(doc)) {
+        explain(s, "the document is not known any more");
+        answer_nothing(s, p);
+        return;
+    }
+    forget_job(s, p);
+    explain(s, "the model is at work");
+    start_job(s, p, doc, p->ask.at, p->ask.end, RD_LANE_TYPING, RD_JOB_INFILL);
+}
+
+/* How long after the last edit an automatic request begins: not longer than half a typing interval, nor than the answer is
+ * expected to take itself, since with a fast model there is nothing to save. */
+static double debounce(const rd_suggest *s, const page *p, int setting)
+{
+    enum { PASSES = 4 };
+    rd_model_state m;
+    double wait = setting;
+
+    s->l->conn->o.host->model(s->l->conn->o.host->self, &m);
+    if (p->interval_ms > 0 && wait > p->interval_ms / 2) wait = p->interval_ms / 2;
+    if (m.step_ms > 0 && wait > PASSES * m.step_ms) wait = PASSES * m.step_ms;
+    return wait;
+}
+
+/* ---- requests ---- */
+
+/* What the menu has chosen stands in the way; the ghost text goes on behind it. */
+static rd_status read_menu(rd_lsp *l, const rd_document *doc, const json_t *chosen, ask *a,
+                           rd_error *err)
+{
+    const json_t *text = json_object_get(chosen, "text");
+    rd_position start, end;
+
+    if (!json_is_object(chosen)) return RD_OK;
+    if (!json_is_string(text))
+        return rd_fail(err, RD_INVALID, "context.selectedCompletionInfo.text is not a string");
+    if (rd_sync_range(json_object_get(chosen, "range"), "context.selectedCompletionInfo.range",
+                      &start, &end, err))
+        return RD_INVALID;
+    a->chosen = rd_copy_text(json_string_value(text), json_string_length(text));
+    a->at = rd_text_offset(rd_document_text(doc), start, l->encoding);
+    a->end = rd_text_offset(rd_document_text(doc), end, l->encoding);
+    return RD_OK;
+}
+
+static void read_style(const json_t *options, ask *a)
+{
+    const json_t *size = json_object_get(options, "tabSize"),
+                 *spaces = json_object_get(options, "insertSpaces");
+
+    if (json_is_integer(size) && json_integer_value(size) >= 1 && json_integer_value(size) <= 16)
+        a->style.tab_size = (int)json_integer_value(size);
+    if (json_is_boolean(spaces))
+        a->style.indent = json_is_true(spaces) ? RD_INDENT_SPACES : RD_INDENT_TABS;
+}
+
+/* A letter on both sides: nobody wants a suggestion inside a word that was not asked for. */
+static bool is_inside_word(const rd_document *doc, size_t at)
+{
+    rd_buf two = { 0 };
+    bool inside = false;
+
+    if (at > 0 && at < rd_text_bytes(rd_document_text(doc))) {
+        rd_text_copy(rd_document_text(doc), at - 1, at + 1, &two);
+        inside = true;
+        for (int i = 0; i < 2; i++) {
+            unsigned char c = (unsigned char)two.data[i];
+
+            inside &= c == '_' || c >= 0x80 || (c >= '0' && c <= '9') ||
+                      ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+        }
+    }
+    rd_buf_clear(&two);
+    return inside;
+}
+
+/* Why an automatic request is answered with nothing at once; NULL: it is not. */
+static const char *not_now(rd_suggest *s, const rd_document *doc, const ask *a)
+{
+    rd_model_state m;
+
+    s->l->conn->o.host->model(s->l->conn->o.host->self, &m);
+    if (a->chosen && s->l->settings.subtle) return "a menu is open, and the mode is subtle";
+    if (a->invoked) return NULL;
+    if (m.phase == RD_MODEL_LOADING) return "the model is being loaded";
+    if (is_inside_word(doc, a->at)) return "the cursor stands inside a word";
+    return NULL;
+}
+
+/* Answer from what is kept; false: nothing is. */
+static bool answer_kept(rd_suggest *s, page *p, const rd_document *doc)
+{
+    rd_buf rest = { 0 };
+    size_t end;
+    const rd_kept *one = rd_kept_find(&p->kept, doc, p->ask.at, &rest, &end);
+
+    if (one) {
+        explain(s, "shown: what is left of a suggestion while it is typed, confidence %.2f",
+                (double)one->confidence);
+        json_t *items = json_array();
+
+        json_array_append_new(items, make_item(s, p, doc, &rest, p->ask.at, end, one->serial, 0));
+        answer(s, p, items_result(&p->ask, items));
+    }
+    rd_buf_clear(&rest);
+    return one != NULL;
+}
+
+/* The job under way is for this very place and text already: its answer will do. */
+static bool joins(const page *p, const rd_document *doc, const ask *a)
+{
+    return p->job && p->job->lane == RD_LANE_TYPING && !a->chosen && !a->invoked &&
+           p->job_at == a->at && p->job_revision == rd_document_revision(doc);
+}
+
+/* An older request for the document ends; Neovim would write an error to its log, and keeps what it shows on null. */
+static void supersede(rd_suggest *s, page *p)
+{
+    if (p->ask.ticket) answer(s, p, NULL);
+}
+
+static void take_request(rd_suggest *s, page *p, const rd_document *doc, ask *a, int debounce_ms)
+{
+    bool joined = joins(p, doc, a);
+
+    supersede(s, p);
+    if (!joined) forget_job(s, p);
+    p->ask = *a;
+    if (joined) return;
+    const char *why = not_now(s, doc, a);
+
+    if (why) {
+        explain(s, "%s", why);
+        answer_nothing(s, p);
+        return;
+    }
+    if (!a->invoked && !a->chosen && answer_kept(s, p, doc)) return;
+    double now = now_of(s);
+
+    p->ask.due = a->invoked ? now : p->changed_ms + debounce(s, p, debounce_ms);
+    if (p->ask.due <= now)
+        begin(s, p);
+    else
+        explain(s, "waiting for a pause in typing");
+}
+
+/* A request about a document that nothing is done for: an empty answer, and the reason for whoever asks. */
+static rd_status refuse(rd_suggest *s, const rd_message *m, bool list, const rd_error *err)
+{
+    ask a = { .list = list };
+
+    explain(s, "%s", err->text);
+    rd_rpc_answer(s->l->conn->rpc, m->ticket, no_items(&a));
+    return RD_OK;
+}
+
+static rd_status request(rd_conn *c, const rd_message *m, bool list, rd_error *err)
+{
+    rd_suggest *s = c->lsp->suggest;
+    const json_t *context = json_object_get(m->params, "context");
+    const json_t *kind = json_object_get(context, "triggerKind");
+    ask a = { .ticket = m->ticket,
+              .id = m->id,
+              .list = list,
+              .invoked = !list && json_number_value(kind) == 1.0 };
+    rd_file_settings f;
+    rd_document *doc;
+    rd_position at;
+
+    if (rd_sync_position(json_object_get(m->params, "position"), "position", &at, err))
+        return RD_INVALID;
+    rd_status status = rd_lsp_document(c->lsp, m->params, &doc, &f, err);
+
+    if (status == RD_NOT_FOUND) return refuse(s, m, list, err);
+    if (status) return status;
+    if (list && !c->lsp->settings.completion) {
+        rd_fail(err, RD_NOT_FOUND, "the setting completion is off");
+        return refuse(s, m, list, err);
+    }
+    a.at = a.end = rd_text_offset(rd_document_text(doc), at, c->lsp->encoding);
+    a.min_confidence = f.min_confidence;
+    read_style(json_object_get(m->params, "formattingOptions"), &a);
+    if (!list &&
+        read_menu(c->lsp, doc, json_object_get(context, "selectedCompletionInfo"), &a, err))
+        return RD_INVALID;
+    take_request(s, page_of(s, rd_document_uri(doc)), doc, &a, f.debounce_ms);
+    return RD_OK;
+}
+
+rd_status rd_suggest_inline(rd_conn *c, const rd_message *m, rd_error *err)
+{
+    return request(c, m, false, err);
+}
+
+rd_status rd_suggest_completion(rd_conn *c, const rd_message *m, rd_error *err)
+{
+    return request(c, m, true, err);
+}
+
+/* ---- commands ---- */
+
+/* The next one is prepared where the accepted one ends, before anybody asks. */
+rd_status rd_suggest_accepted(rd_conn *c, const rd_message *m, rd_error *err)
+{
+    rd_suggest *s = c->lsp->suggest;
+    const json_t *arguments = json_object_get(m->params, "arguments");
+    const json_t *uri = json_array_get(arguments, 0), *serial = json_array_get(arguments, 1);
+    page *p = json_is_string(uri) ? find_page(s, json_string_value(uri)) : NULL;
+    const rd_kept *one = p && json_is_integer(serial)
+                             ? rd_kept_serial(&p->kept, (uint64_t)json_integer_value(serial))
+                             : NULL;
+    rd_document *doc = p ? rd_documents_find(c->lsp->documents, p->uri) : NULL;
+    size_t end;
+
+    (void)err;
+    rd_rpc_answer(c->rpc, m->ticket, NULL);
+    if (!one || !doc || p->ask.ticket || p->job || rd_lsp_why_not(c->lsp, doc)) return RD_OK;
+    if (rd_kept_is_accepted(one, doc, &end))
+        start_job(s, p, doc, end, end, RD_LANE_IDLE, RD_JOB_INFILL);
+    return RD_OK;
+}
+
+rd_status rd_suggest_explain(rd_conn *c, const rd_message *m, rd_error *err)
+{
+    const char *text = c->lsp->suggest->last;
+    json_t *result = json_object();
+
+    (void)err;
+    json_object_set_new(result, "message", rd_repair_string(text, strlen(text)));
+    rd_rpc_answer(c->rpc, m->ticket, result);
+    return RD_OK;
+}
+
+/* ---- what happens ---- */
+
+/* The model is loaded, and what stands at the file's beginning is computed, before the first key is pressed. */
+void rd_suggest_opened(rd_suggest *s, const rd_document *doc)
+{
+    page *p = page_of(s, rd_document_uri(doc));
+
+    forget_job(s, p);
+    rd_kept_clear(&p->kept);
+    if (rd_document_is_known(doc) && !rd_lsp_why_not(s->l, doc))
+        start_job(s, p, doc, 0, 0, RD_LANE_IDLE, RD_JOB_WARM);
+}
+
+/* An edit makes the job's text an old one; the request that waits goes on with nothing, or waits for the pause behind it. */
+void rd_suggest_changed(rd_suggest *s, const rd_document *doc)
+{
+    page *p = page_of(s, rd_document_uri(doc));
+    double now = now_of(s), gap = now - p->changed_ms;
+
+    if (gap > 0 && gap < TYPING_GAP_MS)
+        p->interval_ms = p->interval_ms > 0 ? 0.8 * p->interval_ms + 0.2 * gap : gap;
+    p->changed_ms = now;
+    forget_job(s, p);
+    if (p->ask.ticket) explain(s, "the text changed before the answer came");
+    supersede(s, p);
+}
+
+void rd_suggest_closed(rd_suggest *s, const char *uri)
+{
+    for (int i = 0; i < s->n; i++) {
+        if (strcmp(s->pages[i]->uri, uri) != 0) continue;
+        if (s->pages[i]->ask.ticket) answer_nothing(s, s->pages[i]);
+        free_page(s, s->pages[i]);
+        s->pages[i] = s->pages[--s->n];
+        return;
+    }
+}
+
+/* A whole snapshot of the denoising: it replaces the one before. */
+static void send_draft(rd_suggest *s, page *p, const rd_document *doc, const rd_event *ev)
+{
+    const rd_answer *draft = &ev->answers[0];
+    json_t *pieces = json_array();
+    json_t *item = json_pack("{s:o}", "range", rd_lsp_range(s->l, doc, p->ask.at, p->ask.end));
+    size_t at = 0;
+    static const char *const states[] = { "mask", "draft", "edited", "settled" };
+
+    for (int i = 0; i < ev->n_pieces; at += ev->pieces[i].bytes, i++) {
+        json_t *piece = json_pack("{s:s, s:f}", "state", states[ev->pieces[i].state], "prob",
+                                  (double)ev->pieces[i].prob);
+
+        json_object_set_new(
+            piece, "text",
+            rd_repair_string(draft->text.data ? draft->text.data + at : "", ev->pieces[i].bytes));
+        json_array_append_new(pieces, piece);
+    }
+    json_object_set_new(
+        item, "insertText",
+        rd_repair_string(draft->text.data ? draft->text.data : "", draft->text.len));
+    json_object_set_new(item, "pieces", pieces);
+    rd_rpc_notify(s->l->conn->rpc, "$/redraft/draft",
+                  json_pack("{s:o, s:i, s:[o]}", "id", rd_id_write(&p->ask.id), "seq", ++p->ask.seq,
+                            "items", item));
+}
+
+/* The job is over: unasked work fails silently but for the reason, what was invoked says what went wrong. */
+static void finish(rd_suggest *s, page *p, const rd_event *ev)
+{
+    rd_document *doc = rd_documents_find(s->l->documents, p->uri);
+    bool waits = p->ask.ticket != 0, warm = ev->job->kind == RD_JOB_WARM;
+
+    p->job = NULL;
+    if (!ev->status && !warm && doc && rd_document_revision(doc) == p->job_revision) {
+        take_answers(s, p, doc, ev);
+        return;
+    }
+    if (!waits) return;
+    explain(s, "the model failed: %s", ev->status ? ev->err.text : "the text changed");
+    if (ev->status && ev->status != RD_CANCELLED && p->ask.invoked) {
+        uint64_t ticket = p->ask.ticket;
+
+        forget_ask(p);
+        rd_rpc_fail(s->l->conn->rpc, ticket, RD_REQUEST_FAILED, ev->err.text, NULL);
+    } else {
+        answer_nothing(s, p);
+    }
+}
+
+bool rd_suggest_event(rd_suggest *s, const rd_event *ev)
+{
+    for (int i = 0; i < s->n; i++) {
+        page *p = s->pages[i];
+
+        if (p->job != ev->job) continue;
+        if (ev->done) {
+            finish(s, p, ev);
+        } else if (p->ask.ticket && ev->n_answers > 0) {
+            rd_document *doc = rd_documents_find(s->l->documents, p->uri);
+
+            if (doc && rd_document_is_known(doc)) send_draft(s, p, doc, ev);
+        }
+        return true;
+    }
+    return false;
+}
+
+bool rd_suggest_cancelled(rd_suggest *s, uint64_t ticket)
+{
+    for (int i = 0; i < s->n; i++) {
+        page *p = s->pages[i];
+
+        if (p->ask.ticket != ticket) continue;
+        explain(s, "the editor cancelled the request");
+        forget_ask(p);
+        forget_job(s, p);
+        return true;
+    }
+    return false;
+}
+
+void rd_suggest_tick(rd_suggest *s, double now)
+{
+    for (int i = 0; i < s->n; i++)
+        if (s->pages[i]->ask.ticket && s->pages[i]->ask.due > 0 && s->pages[i]->ask.due <= now)
+            begin(s, s->pages[i]);
+}
+
+double rd_suggest_due(const rd_suggest *s)
+{
+    double at = 0;
+
+    for (int i = 0; i < s->n; i++) {
+        const ask *a = &s->pages[i]->ask;
+
+        if (a->ticket && a->due > 0 && (at == 0 || a->due < at)) at = a->due;
+    }
+    return at;
+}

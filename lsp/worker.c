@@ -1,0 +1,497 @@
+/* worker.c - three lanes of jobs, one thread that chooses among them before each step, and its events.
+ *
+ * Everything in rd_worker is the mutex's, but for what the inference thread alone touches: the engine and the work
+ * of an entry that has begun. Such an entry leaves its lane by the inference thread's hand only, so that its
+ * pointer stays good while the mutex is free.
+ */
+#include "lsp/worker.h"
+
+#include "core/base/clock.h"
+#include "core/base/memory.h"
+#include "lsp/work.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RETRY_MS = 1000, TIMES = 15, STEPS_NAMED = 64, KINDS = RD_JOB_WARM + 1 };
+
+typedef struct entry {
+    rd_work work;
+    bool begun;
+    struct entry *next;
+} entry;
+
+/* The event stands first: what rd_event_free frees is all of it. */
+typedef struct queued {
+    rd_event ev;
+    struct queued *next;
+} queued;
+
+struct rd_worker {
+    rd_worker_options o;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t more;
+    entry *lane[RD_LANES]; /* the oldest first; it alone has a run */
+    int jobs;
+    queued *events; /* the oldest first */
+    rd_model_state state;
+    bool load, unload, closing;
+
+    void *engine; /* from here on: the inference thread's */
+    double failed_ms;
+    rd_error failure;
+    double times[TIMES]; /* of the last steps */
+    int n_times;
+    /* Written once, so that whoever reads a name never meets one that is being written. */
+    char names[KINDS][STEPS_NAMED][24];
+    _Atomic(const char *) now;
+};
+
+static void lock(rd_worker *w)
+{
+    pthread_mutex_lock(&w->mutex);
+}
+
+static void unlock(rd_worker *w)
+{
+    pthread_mutex_unlock(&w->mutex);
+}
+
+/* ---- events ---- */
+
+static rd_event *new_event(rd_job *job)
+{
+    queued *q = rd_alloc0(sizeof *q);
+
+    q->ev.job = job;
+    return &q->ev;
+}
+
+/* Behind the others, in place of the job's draft that nobody took. */
+static void post(rd_worker *w, rd_event *ev)
+{
+    queued *q = (queued *)ev, **at = &w->events;
+
+    while (*at && ((*at)->ev.done || (*at)->ev.job != ev->job)) at = &(*at)->next;
+    if (*at) {
+        queued *old = *at;
+
+        *at = old->next;
+        rd_event_free(&old->ev);
+    }
+    while (*at) at = &(*at)->next;
+    *at = q;
+}
+
+static void tell(rd_worker *w)
+{
+    unlock(w);
+    w->o.wake(w->o.user);
+    lock(w);
+}
+
+/* ---- lanes ---- */
+
+static void unlink_entry(rd_worker *w, entry *e)
+{
+    entry **at = &w->lane[e->work.job->lane];
+
+    while (*at != e) at = &(*at)->next;
+    *at = e->next;
+}
+
+/* The job's last event; the entry is gone. Its run is closed. */
+static void give_back(rd_worker *w, entry *e, rd_event *ev, rd_status status, const rd_error *err)
+{
+    unlink_entry(w, e);
+    w->jobs--;
+    ev->done = true;
+    ev->status = status;
+    if (status) ev->err = *err;
+    post(w, ev);
+    rd_work_clear(&e->work);
+    free(e);
+}
+
+static void give_back_unbegun(rd_worker *w, entry *e, rd_status status, const rd_error *err)
+{
+    give_back(w, e, new_event(e->work.job), status, err);
+}
+
+static void cancelled_error(rd_error *err)
+{
+    rd_fail(err, RD_CANCELLED, "the job was cancelled");
+}
+
+static entry *first_entry(const rd_worker *w)
+{
+    for (int l = 0; l < RD_LANES; l++)
+        if (w->lane[l]) return w->lane[l];
+    return NULL;
+}
+
+/* The run that would be missed least, but for that of `e`. */
+static entry *last_run(const rd_worker *w, const entry *e)
+{
+    for (int l = RD_LANES - 1; l >= 0; l--)
+        if (w->lane[l] && w->lane[l] != e && w->lane[l]->work.run) return w->lane[l];
+    return NULL;
+}
+
+/* ---- the end of a job that may have begun ---- */
+
+/* Called without the mutex. The work is done, or went wrong. */
+static void finish(rd_worker *w, entry *e, rd_status status, const rd_error *err)
+{
+    rd_event *ev = new_event(e->work.job);
+    rd_error cancelled;
+
+    if (rd_cancelled(&e->work.job->cancel)) {
+        status = RD_CANCELLED;
+        cancelled_error(&cancelled);
+        err = &cancelled;
+    }
+    if (!status) rd_work_fill(&e->work, w->o.runner, ev);
+    rd_work_give_up(&e->work, w->o.runner);
+    lock(w);
+    give_back(w, e, ev, status, err);
+    tell(w);
+}
+
+/* A job that is over before its turn: cancelled, or out of time while it gave way. */
+static entry *find_over(const rd_worker *w)
+{
+    for (int l = 0; l < RD_LANES; l++)
+        for (entry *e = w->lane[l]; e; e = e->next)
+            if (rd_cancelled(&e->work.job->cancel) || (e->begun && rd_work_is_late(&e->work)))
+                return e;
+    return NULL;
+}
+
+static void end_those_over(rd_worker *w)
+{
+    for (entry *e; (e = find_over(w));) {
+        e->begun = true;
+        unlock(w);
+        if (!rd_cancelled(&e->work.job->cancel)) rd_work_end(&e->work, w->o.runner);
+        finish(w, e, RD_OK, NULL);
+    }
+}
+
+/* ---- the model ---- */
+
+static void set_phase(rd_worker *w, rd_model_phase phase, const char *about)
+{
+    w->state.phase = phase;
+    snprintf(w->state.about, sizeof w->state.about, "%s", about);
+    tell(w);
+}
+
+static void name_now(rd_worker *w, const char *name)
+{
+    atomic_store_explicit(&w->now, name, memory_order_release);
+}
+
+static void fail_all(rd_worker *w)
+{
+    end_those_over(w);
+    for (entry *e; (e = first_entry(w));) give_back_unbegun(w, e, w->failure.status, &w->failure);
+    tell(w);
+}
+
+/* A model that was found missing a moment ago is still missing. */
+static void open_engine(rd_worker *w)
+{
+    rd_runner_about about = { 0 };
+
+    w->load = false;
+    if (w->state.phase == RD_MODEL_FAILED && rd_now_ms() - w->failed_ms < RETRY_MS) {
+        fail_all(w);
+        return;
+    }
+    set_phase(w, RD_MODEL_LOADING, "");
+    unlock(w);
+    name_now(w, "loading");
+    w->failure = (rd_error){ 0 };
+    rd_status status = w->o.runner->open(&w->o.engine, &w->engine, &w->failure);
+
+    if (!status) w->o.runner->about(w->engine, &about);
+    name_now(w, "");
+    lock(w);
+    if (status) {
+        w->engine = NULL;
+        w->failed_ms = rd_now_ms();
+        set_phase(w, RD_MODEL_FAILED, w->failure.text);
+        fail_all(w);
+        return;
+    }
+    w->state.gate = about.gate;
+    w->state.follows_instructions = about.follows_instructions;
+    set_phase(w, RD_MODEL_READY, about.text);
+}
+
+/* Runs that are left begin again with the next engine. */
+static void close_engine(rd_worker *w)
+{
+    for (entry *e; (e = last_run(w, NULL));) {
+        unlock(w);
+        rd_work_give_up(&e->work, w->o.runner);
+        lock(w);
+    }
+    unlock(w);
+    w->o.runner->close(w->engine);
+    w->engine = NULL;
+    lock(w);
+    set_phase(w, RD_MODEL_AWAY, "");
+}
+
+/* ---- a turn ---- */
+
+static int by_size(const void *x, const void *y)
+{
+    double a = *(const double *)x, b = *(const double *)y;
+
+    return (a > b) - (a < b);
+}
+
+/* A typical step is the median of the last. */
+static double typical_ms(rd_worker *w, double ms)
+{
+    double sorted[TIMES];
+    int n;
+
+    w->times[w->n_times++ % TIMES] = ms;
+    n = w->n_times < TIMES ? w->n_times : TIMES;
+    memcpy(sorted, w->times, (size_t)n * sizeof *sorted);
+    qsort(sorted, (size_t)n, sizeof *sorted, by_size);
+    return sorted[n / 2];
+}
+
+/* The pool of blocks does not hold all open runs: the least urgent one and this one begin again, this one
+ * first. False: there is no other. */
+static bool make_room(rd_worker *w, entry *e)
+{
+    lock(w);
+    entry *last = last_run(w, e);
+
+    unlock(w);
+    if (!last) return false;
+    rd_work_give_up(&last->work, w->o.runner);
+    rd_work_give_up(&e->work, w->o.runner);
+    return true;
+}
+
+static const char *name_of(rd_worker *w, const rd_work *k)
+{
+    int step = k->step + 1 < STEPS_NAMED ? k->step + 1 : 0;
+
+    return w->names[k->job->kind][step];
+}
+
+/* One step of a job; the mutex is free meanwhile. */
+static void take_turn(rd_worker *w, entry *e)
+{
+    rd_work *k = &e->work;
+    rd_error err = { 0 };
+
+    e->begun = true;
+    unlock(w);
+    name_now(w, name_of(w, k));
+    double start = rd_now_ms();
+    rd_status status = rd_work_step(k, w->o.runner, w->engine, &err);
+    double ms = rd_now_ms() - start;
+
+    name_now(w, "");
+    if (status == RD_NO_MEMORY && make_room(w, e)) {
+        lock(w);
+        return;
+    }
+    if (status || k->done) {
+        finish(w, e, status, &err);
+    } else if (k->job->watch && k->job->kind != RD_JOB_SCORE) {
+        rd_event *ev = new_event(k->job);
+
+        rd_work_fill(k, w->o.runner, ev);
+        lock(w);
+        post(w, ev);
+        tell(w);
+    } else {
+        lock(w);
+    }
+    if (!status) w->state.step_ms = typical_ms(w, ms);
+    if (status == RD_DEVICE) close_engine(w);
+}
+
+/* ---- the thread ---- */
+
+static void *work(void *arg)
+{
+    rd_worker *w = arg;
+
+    lock(w);
+    while (!w->closing) {
+        end_those_over(w);
+        entry *e = first_entry(w);
+
+        if (w->closing) break;
+        if (!w->engine && (e || w->load)) {
+            open_engine(w);
+        } else if (e) {
+            take_turn(w, e);
+        } else if (w->unload) {
+            w->unload = false;
+            if (w->engine) close_engine(w);
+        } else {
+            w->load = false;
+            pthread_cond_wait(&w->more, &w->mutex);
+        }
+    }
+    for (entry *e; (e = last_run(w, NULL));) rd_work_give_up(&e->work, w->o.runner);
+    unlock(w);
+    w->o.runner->close(w->engine);
+    return NULL;
+}
+
+/* The loop thread handles signals; this one only those that it causes itself. */
+static void start_thread(rd_worker *w)
+{
+    static const int own[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP };
+    sigset_t all, before;
+
+    sigfillset(&all);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) sigdelset(&all, own[i]);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pthread_create(&w->thread, NULL, work, w)) abort();
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+rd_worker *rd_worker_new(const rd_worker_options *o)
+{
+    static const char *const kinds[KINDS] = { "infill", "rewrite", "score", "warm" };
+    rd_worker *w = rd_alloc0(sizeof *w);
+
+    w->o = *o;
+    for (int k = 0; k < KINDS; k++)
+        for (int i = 0; i < STEPS_NAMED; i++)
+            snprintf(w->names[k][i], sizeof w->names[k][i], i ? "%s step %d" : "%s, many steps",
+                     kinds[k], i);
+    atomic_init(&w->now, "");
+    pthread_mutex_init(&w->mutex, NULL);
+    pthread_cond_init(&w->more, NULL);
+    start_thread(w);
+    return w;
+}
+
+void rd_worker_close(rd_worker *w)
+{
+    if (!w) return;
+    lock(w);
+    w->closing = true;
+    for (int l = 0; l < RD_LANES; l++)
+        for (entry *e = w->lane[l]; e; e = e->next) rd_cancel_set(&e->work.job->cancel);
+    pthread_cond_signal(&w->more);
+    unlock(w);
+    pthread_join(w->thread, NULL);
+    for (entry *e; (e = first_entry(w));) {
+        unlink_entry(w, e);
+        rd_job_free(e->work.job);
+        rd_work_clear(&e->work);
+        free(e);
+    }
+    for (rd_event *ev; (ev = rd_worker_take(w));) {
+        if (ev->done) rd_job_free(ev->job);
+        rd_event_free(ev);
+    }
+    pthread_cond_destroy(&w->more);
+    pthread_mutex_destroy(&w->mutex);
+    free(w);
+}
+
+/* ---- the loop thread's side ---- */
+
+void rd_worker_push(rd_worker *w, rd_job *job)
+{
+    entry *e = rd_alloc0(sizeof *e), **at = &w->lane[job->lane];
+
+    e->work.job = job;
+    lock(w);
+    while (*at) at = &(*at)->next;
+    *at = e;
+    w->jobs++;
+    pthread_cond_signal(&w->more);
+    unlock(w);
+}
+
+void rd_worker_cancel(rd_worker *w, rd_job *job)
+{
+    rd_error err;
+    bool ended = false;
+
+    lock(w);
+    rd_cancel_set(&job->cancel);
+    entry *e = w->lane[job->lane];
+
+    while (e && e->work.job != job) e = e->next;
+    if (e && !e->begun) {
+        cancelled_error(&err);
+        give_back_unbegun(w, e, RD_CANCELLED, &err);
+        ended = true;
+    }
+    unlock(w);
+    if (ended) w->o.wake(w->o.user);
+}
+
+rd_event *rd_worker_take(rd_worker *w)
+{
+    lock(w);
+    queued *q = w->events;
+
+    if (q) w->events = q->next;
+    unlock(w);
+    return q ? &q->ev : NULL;
+}
+
+static void want(rd_worker *w, bool loaded)
+{
+    lock(w);
+    w->load = loaded;
+    w->unload = !loaded;
+    pthread_cond_signal(&w->more);
+    unlock(w);
+}
+
+void rd_worker_load(rd_worker *w)
+{
+    want(w, true);
+}
+
+void rd_worker_unload(rd_worker *w)
+{
+    want(w, false);
+}
+
+void rd_worker_state(rd_worker *w, rd_model_state *out)
+{
+    lock(w);
+    *out = w->state;
+    unlock(w);
+}
+
+int rd_worker_jobs(rd_worker *w)
+{
+    lock(w);
+    int n = w->jobs;
+
+    unlock(w);
+    return n;
+}
+
+const char *rd_worker_now(const rd_worker *w)
+{
+    return atomic_load_explicit(&w->now, memory_order_acquire);
+}
