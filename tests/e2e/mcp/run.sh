@@ -52,4 +52,5 @@ inspect '"name": "infill"' "$@" --root "$root" --method tools/list
 inspect '"completion"' "$@" --root "$root" --method tools/call --tool-name infill \
     --tool-arg prefix=a --tool-arg suffix=b --tool-arg max_tokens=8
 inspect '"isError": true' "$@" --root "$root" --method tools/call --tool-name infill --tool-arg prefix=a
+"$1" stop >/dev/null 2>&1 </dev/null # the daemon, where there was one
 exit $bad
