@@ -664,6 +664,7 @@ Test(mcp, infill_asks_for_what_was_given_and_answers_what_came)
 
     ev->reason = RD_REASON_TIME;
     come_back(c, ev);
+    cr_assert(memmem(rd_conn_output(c)->data, rd_conn_output(c)->len, "\"confidence\":0.7,", 17));
     json_t *m = good(c, "infill");
 
     cr_assert_str_eq(text_in(m, "result|structuredContent|completion"), "x\xef\xbf\xbd\n");
