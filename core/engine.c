@@ -21,8 +21,6 @@
 
 enum { KV_BLOCKS = 96, MAX_TOKENS = 256, CONTEXT_MOST = 2048 };
 
-enum { DRAFTS = 1 };
-
 struct rd_engine {
     rd_model *model;
     rd_kv_pool *pool;
@@ -273,7 +271,7 @@ static int32_t *banned_in_answers(const rd_engine *e, int *n)
 static rd_status find_drafts(rd_run *r, const rd_request *rq, rd_ids *ids, rd_hole_draft *out,
                              int *n, rd_error *err)
 {
-    rd_draft found[DRAFTS];
+    rd_draft found[RD_DRAFTS_MOST];
     rd_draft_place place = { .prefix = rq->prefix,
                              .prefix_bytes = rq->prefix_bytes,
                              .suffix = rq->suffix,
@@ -283,7 +281,7 @@ static rd_status find_drafts(rd_run *r, const rd_request *rq, rd_ids *ids, rd_ho
     for (int i = 0; i < rq->n_neighbours && i < RD_DRAFT_TEXTS_MOST; i++)
         place.others[place.n_others++] =
             (rd_draft_text){ rq->neighbours[i].text, rq->neighbours[i].bytes };
-    int count = rd_drafts_find(&place, found, DRAFTS);
+    int count = rd_drafts_find(&place, found, rq->answers > 1 ? RD_DRAFTS_MOST : 1);
 
     for (int i = 0; i < count && !status; i++) {
         status = rd_tokenizer_encode(r->e->tokenizer, found[i].text.data, found[i].text.len,
@@ -332,8 +330,8 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, bool all, rd_error *
     bool calibrated = all || rd_model_config_of(e->model)->calibrated;
     rd_layout layout = rd_layout_default();
     rd_prompt p = { 0 };
-    rd_ids seed = { 0 }, draft_ids[DRAFTS] = { 0 };
-    rd_hole_draft drafts[DRAFTS];
+    rd_ids seed = { 0 }, draft_ids[RD_DRAFTS_MOST] = { 0 };
+    rd_hole_draft drafts[RD_DRAFTS_MOST];
     int most = rq->max_tokens > 0 ? rq->max_tokens : MAX_TOKENS, n_drafts = 0;
     rd_status status;
 
@@ -387,7 +385,7 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, bool all, rd_error *
     free(banned);
     rd_prompt_clear(&p);
     rd_ids_clear(&seed);
-    for (int i = 0; i < DRAFTS; i++) rd_ids_clear(&draft_ids[i]);
+    for (int i = 0; i < RD_DRAFTS_MOST; i++) rd_ids_clear(&draft_ids[i]);
     return status;
 }
 
@@ -694,8 +692,8 @@ static rd_status score_tokens(rd_engine *e, const rd_ids *ids, int from, int to,
     return status;
 }
 
-/* What is read of the text before the bytes that are asked for. It begins at a line start and moves in jumps, so that
- * pieces of one text find each other's blocks. */
+/* Where the text that is read begins: at a line start before the bytes that are asked for. It moves in jumps, so
+ * that pieces of one text find each other's blocks. */
 static size_t read_from(const rd_score_request *rq)
 {
     size_t at = rq->from > BEFORE ? (rq->from - BEFORE) / JUMP * JUMP : 0;
@@ -713,8 +711,8 @@ static size_t read_to(const rd_score_request *rq)
     return at;
 }
 
-/* The tokens that have a byte in [from, to) of the request, as scores without probabilities; *first is the first's place among
- * `ids`, of which `skip` are no text. `begin` is the byte at which the text of `ids` begins. */
+/* The tokens that have a byte in [from, to) of the request, as scores without probabilities; *first is the first's
+ * place among `ids`, of which `skip` are no text. `begin` is the byte at which the text of `ids` begins. */
 static int find_tokens(const rd_engine *e, const rd_score_request *rq, const rd_ids *ids, int skip,
                        size_t begin, rd_score *list, int *first)
 {

@@ -33,8 +33,9 @@ typedef struct rd_engine_options {
 
 typedef enum rd_task { RD_INFILL, RD_REWRITE, RD_GENERATE } rd_task;
 
-/* Another text that says something about the hole's: an open file, or what was edited lately. Drafts may be copied from the first
- * four (64 KB of each); no model reads them, so that a prompt found in the pool stays found when one of them changes. */
+/* Another text that says something about the hole's: an open file, or what was edited lately. Drafts may be copied
+ * from the first four (64 KB of each); no model reads them, so that a prompt that is in the pool is found there
+ * when one of them changes. */
 typedef struct rd_neighbour {
     const char *name; /* of its file; NULL: none */
     const char *text;
@@ -51,6 +52,7 @@ typedef struct rd_request {
     size_t instruction_bytes;
     const rd_neighbour *neighbours; /* the most telling first; may be NULL */
     int n_neighbours;
+    int answers;     /* above 1: other drafts are weighed too, for whoever shows several texts */
     int max_tokens;  /* 0: 256 */
     int hole_tokens; /* the hole's length where it is known; 0: not */
     float quality;   /* 0: speed; 1: quality */
@@ -102,7 +104,8 @@ RD_PUBLIC void rd_run_close(rd_run *r);
 
 /* The probability of each token of a text given its neighbours on both sides inside its block and all
  * before: every fourth token masked, four passes. Tokens with a byte in [from, to) are scored; of the rest of
- * the text some 2 KB before and 1 KB behind are read. `out` is the caller's to free with free(). RD_CANCELLED when the flag was set. */
+ * the text some 2 KB before and 1 KB behind are read. `out` is the caller's to free with free(). RD_CANCELLED
+ * when the flag was set. */
 typedef struct rd_score_request {
     const char *language, *text; /* language: as in rd_request */
     size_t bytes, from, to;

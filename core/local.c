@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXTS_MOST = RD_HOLE_CANVASES_MOST + 2 };
+enum { TEXTS_MOST = RD_HOLE_CANVASES_MOST + RD_HOLE_DRAFTS_MOST };
 
 typedef struct local_text {
     rd_buf text;

@@ -31,6 +31,7 @@ static rd_status start(rd_work *k, const rd_runner *r, void *engine, rd_error *e
                       .instruction_bytes = job->instruction.len,
                       .neighbours = neighbours,
                       .n_neighbours = job->n_neighbours,
+                      .answers = job->answers,
                       .max_tokens = job->max_tokens,
                       .quality = job->quality,
                       .cancel = &job->cancel };

@@ -1,8 +1,8 @@
 /* worker.c - three lanes of jobs, one thread that chooses among them before each step, and its events.
  *
- * Everything in rd_worker is the mutex's, but for what the inference thread alone touches: the engine and the work of an entry
- * that has begun. Such an entry leaves its lane by the inference thread's hand only, so that its pointer stays good while
- * the mutex is free.
+ * Everything in rd_worker is the mutex's, but for what the inference thread alone touches: the engine and the work
+ * of an entry that has begun. Such an entry leaves its lane by the inference thread's hand only, so that its
+ * pointer stays good while the mutex is free.
  */
 #include "lsp/worker.h"
 
@@ -272,8 +272,8 @@ static double typical_ms(rd_worker *w, double ms)
     return sorted[n / 2];
 }
 
-/* The pool of blocks does not hold all open runs: the least urgent one and this one begin again, this one first. False: there
- * is no other. */
+/* The pool of blocks does not hold all open runs: the least urgent one and this one begin again, this one
+ * first. False: there is no other. */
 static bool make_room(rd_worker *w, entry *e)
 {
     lock(w);

@@ -15,8 +15,8 @@ typedef struct rd_worker rd_worker;
 typedef struct rd_worker_options {
     const rd_runner *runner;
     rd_engine_options engine; /* strings are borrowed until rd_worker_close */
-    void (*wake)(
-        void *user); /* there are events, or the model's state changed. From the inference thread */
+    /* There are events, or the model's state changed. From the inference thread, or inside rd_worker_cancel. */
+    void (*wake)(void *user);
     void *user;
 } rd_worker_options;
 
@@ -27,11 +27,14 @@ void rd_worker_close(rd_worker *w);
 
 /* The rest: loop thread. */
 void rd_worker_push(rd_worker *w, rd_job *job); /* takes it */
-/* Set the job's flag; one that waits in a lane ends at once. The job must not have been given back. */
+/* Set the job's flag. One that waits in a lane ends at once, one that has begun after the step that runs now. The job must
+ * not have been given back. */
 void rd_worker_cancel(rd_worker *w, rd_job *job);
 /* The next event, or NULL; free with rd_event_free. A draft that was not taken is replaced by the next of its job. */
 rd_event *rd_worker_take(rd_worker *w);
-void rd_worker_load(rd_worker *w);   /* now, before there is a job */
+/* Now, before there is a job. Within a second of a failure it is not tried again, here or for a job: that fails as the
+ * last did. */
+void rd_worker_load(rd_worker *w);
 void rd_worker_unload(rd_worker *w); /* when no job is left: give the model's memory back */
 void rd_worker_state(rd_worker *w, rd_model_state *out);
 /* Jobs that are not done yet. */

@@ -14,3 +14,27 @@ add_test(NAME fetch COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/fetch.sh
     ${PROJECT_SOURCE_DIR}/core/train/fetch-corpus)
 set_tests_properties(fetch PROPERTIES SKIP_RETURN_CODE 77)
 add_test(NAME bench COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/bench.sh $<TARGET_FILE:redraft>)
+
+# Editors, as far as npm has them: the protocol library, what Neovim 0.12 does, and the extension's package. Skipped
+# where Node 20, npm or the registry cannot be had.
+set(protocol ${CMAKE_CURRENT_SOURCE_DIR}/e2e/protocol/run.sh ${PROJECT_BINARY_DIR}/protocol-packages)
+add_test(NAME protocol_client COMMAND sh ${protocol} frames.js session.js --
+    $<TARGET_FILE:redraft> stdio --alone)
+add_test(NAME protocol_daemon COMMAND sh ${protocol} frames.js session.js --
+    $<TARGET_FILE:redraft> stdio)
+add_test(NAME recorded_neovim COMMAND sh ${protocol} recorded-neovim.js --
+    $<TARGET_FILE:redraft> stdio --alone)
+set(editor_tests protocol_client protocol_daemon recorded_neovim)
+if(TARGET redraft-scripted)
+    add_test(NAME protocol_client_scripted COMMAND sh ${protocol} frames.js session.js --
+        $<TARGET_FILE:redraft-scripted> stdio --alone)
+    add_test(NAME recorded_neovim_scripted COMMAND sh ${protocol} recorded-neovim.js --
+        $<TARGET_FILE:redraft-scripted> stdio --alone)
+    list(APPEND editor_tests protocol_client_scripted recorded_neovim_scripted)
+endif()
+if(NOT RD_SANITIZE)
+    add_test(NAME vscode_package COMMAND sh ${PROJECT_SOURCE_DIR}/editors/vscode/package
+        ${PROJECT_BINARY_DIR}/redraft.vsix ${PROJECT_BINARY_DIR}/vscode-package)
+    list(APPEND editor_tests vscode_package)
+endif()
+set_tests_properties(${editor_tests} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)

@@ -3,8 +3,9 @@
  * A line of the file is a draft where what stands above and below it is like what stands above and below
  * the cursor, and where it shows what the cursor's own line already shows: the draft is the rest of that
  * line, up to what stands right of the cursor. Where the line below the cursor's stands a few lines
- * below the found one, all lines between are a second draft. Lines of other texts (open files, what was edited lately) are
- * drafts too; they count as further away than any of the file's own. The model then says how likely each is.
+ * below the found one, all lines between are a second draft. Lines of other texts (open files, what was edited
+ * lately) are drafts too; they count as further away than any of the file's own. The model then says how
+ * likely each is.
  *
  * Pure functions of bytes; training (similar lines as drafts to be edited) and use call the same. Any thread.
  */

@@ -611,9 +611,9 @@ bool rd_hole_text_at(const rd_hole_run *h, int i, rd_hole_text *out, rd_ids *ids
         for (int k = 0; k < c->n; k++) rd_ids_push(ids, c->slots[k].token);
         return true;
     }
-    const draft *d = best_draft(h);
+    if (i >= h->n_canvases + (h->started ? h->n_drafts : 0)) return false;
+    const draft *d = &h->drafts[i - h->n_canvases];
 
-    if (i > h->n_canvases || !d) return false;
     *out = (rd_hole_text){ .sure = d->sure,
                            .length = d->scored ? rd_log_of(length_chance(h, d->ids.n)) : 0.0,
                            .end = d->end,

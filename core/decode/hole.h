@@ -86,7 +86,7 @@ typedef struct rd_hole_text {
     bool draft, scored;
 } rd_hole_text;
 
-/* Text `i` of a finished run: those of its canvases, then the first draft. Its ids are appended. False: there
+/* Text `i` of a finished run: those of its canvases, then the drafts. Its ids are appended. False: there
  * are no more. */
 bool rd_hole_text_at(const rd_hole_run *h, int i, rd_hole_text *out, rd_ids *ids);
 

@@ -11,8 +11,8 @@
  *   @conf=0.9   the answer's confidence (0.9)
  *   @fail       the first step fails: RD_INVALID
  *   @device     the first step fails: RD_DEVICE
- * and in the model's name: @fail, or @fail=N for the first N times that this process opens it; @us=M; @follows, the model
- * follows instructions.
+ * and in the model's name: @fail, or @fail=N for the first N times that this process opens one; @us=M; @follows, the
+ * model follows instructions.
  */
 #ifndef RD_FAKE_SCRIPT_H
 #define RD_FAKE_SCRIPT_H
