@@ -355,7 +355,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < n; i++) {
         editor *e = &editors[i];
 
-        *e = (editor){ .program = argv[1], .number = i, .seconds = seconds };
+        *e = (editor){ .program = argv[1], .number = i, .seconds = seconds, .version = 1 };
         e->edit_ms = 1000.0 * n / rate;
         e->ask_ms = 1000.0 * n / asks;
         e->asked = rd_alloc_array(ASKS_MOST, sizeof *e->asked);
