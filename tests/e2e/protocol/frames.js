@@ -265,8 +265,8 @@ test("an id that is still open is not answered twice", () => withServer(async (s
     const uri = file("a = \n");
     await s.initialize();
     s.send(opened(uri, "a = \n"));
-    s.send({ id: 1, method: "textDocument/inlineCompletion", params: { ...inline(uri, 0, 4), context: { triggerKind: 1 } } });
-    s.send({ id: 1, method: "textDocument/inlineCompletion", params: { ...inline(uri, 0, 4), context: { triggerKind: 1 } } });
+    const asked = frame({ jsonrpc: "2.0", id: 1, method: "textDocument/inlineCompletion", params: { ...inline(uri, 0, 4), context: { triggerKind: 1 } } });
+    s.write(Buffer.concat([asked, asked]));
     await s.answer(1);
     await s.stop();
 }));

@@ -15,7 +15,7 @@ const neovim = {
         general: { positionEncodings: ["utf-8", "utf-16", "utf-32"] },
         textDocument: { ...capabilities.textDocument, inlineCompletion: { dynamicRegistration: false } },
     },
-    settings: { minConfidence: 0 },
+    settings: { minConfidence: 0, maxMs: 60000 },
 };
 
 class Neovim {
@@ -99,7 +99,7 @@ scriptHolds("four requests in flight: the older ones get null and the last its a
         await n.type(c);
         await sleep(260);
     }
-    assert.equal(n.most >= 1, true);
+    assert.ok(n.most >= 2, "a request is sent while another is in flight");
     await n.settle();
     assert.deepEqual(n.answers.slice(0, 3), [null, null, null]);
     assert.equal(n.ghost.insertText, "abc");
