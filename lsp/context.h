@@ -1,7 +1,7 @@
 /* context.h - an open document and a place in it to the parts of a request.
  *
- * Bytes only: core cuts to tokens. Prefix and suffix are cut to a budget at line starts, the prefix so that its beginning moves in jumps
- * and a cached prompt is found again. Neighbours are other open documents and what was edited lately, none of them excluded; they never
+ * Bytes only: core cuts to tokens. Prefix and suffix are cut to a budget, the suffix at a line start, the prefix so that the cut to
+ * tokens stays where it would be with the whole text and a cached prompt is found again. Neighbours are other open documents and what was edited lately, none of them excluded; they never
  * stand in the model's prompt before the file's own text, so that they break no cached prefix. Loop thread.
  */
 #ifndef RD_LSP_CONTEXT_H

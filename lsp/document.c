@@ -17,15 +17,17 @@ struct rd_document {
     rd_text *text; /* NULL: unknown */
     int64_t version;
     uint64_t revision;
-    uint64_t since; /* the revision that the first remembered edit was made on */
-    edit *edits;    /* a ring of `room`: the edit that was made on revision r is at r % room */
+    uint64_t touched; /* by the clock of its home */
+    uint64_t since;   /* the revision that the first remembered edit was made on */
+    edit *edits;      /* a ring of `room`: the edit that was made on revision r is at r % room */
     size_t room;
 };
 
 struct rd_documents {
     rd_document **all;
     size_t count, cap;
-    size_t bytes; /* of all texts */
+    size_t bytes;   /* of all texts */
+    uint64_t clock; /* counts openings and edits */
 };
 
 enum { TRIM_MOST = 4096 };
@@ -143,6 +145,7 @@ rd_status rd_documents_open(rd_documents *d, const char *uri, const char *langua
     free(doc->language);
     doc->language = rd_copy_text(language, strnlen(language, RD_MOST_ID_BYTES));
     doc->version = version;
+    doc->touched = ++d->clock;
     rd_status s = fits(d, 0, n, err);
 
     if (s) return s;
@@ -189,6 +192,19 @@ int64_t rd_document_version(const rd_document *doc)
 uint64_t rd_document_revision(const rd_document *doc)
 {
     return doc->revision;
+}
+
+uint64_t rd_document_touched(const rd_document *doc)
+{
+    return doc->touched;
+}
+
+size_t rd_document_last_edit(const rd_document *doc)
+{
+    if (doc->revision == doc->since) return 0;
+    const edit *e = &doc->edits[(doc->revision - 1) % doc->room];
+
+    return (size_t)e->start + e->n;
 }
 
 void rd_document_set_version(rd_document *doc, int64_t version)
@@ -258,6 +274,7 @@ rd_status rd_document_edit(rd_document *doc, size_t start, size_t end, const cha
     }
     rd_text_replace(doc->text, start, end, bytes, n);
     doc->home->bytes += then - now;
+    doc->touched = ++doc->home->clock;
     remember(doc, (edit){ (uint32_t)start, (uint32_t)end, (uint32_t)n });
     return RD_OK;
 }

@@ -41,6 +41,10 @@ const rd_text *rd_document_text(const rd_document *doc);
 int64_t rd_document_version(const rd_document *doc); /* as the client says */
 uint64_t rd_document_revision(
     const rd_document *doc); /* of ours; every edit and every opening makes a new one */
+/* Grows with every opening and edit of any document of the connection: who was edited last has the highest. */
+uint64_t rd_document_touched(const rd_document *doc);
+/* Behind the last edit that is remembered, else 0. */
+size_t rd_document_last_edit(const rd_document *doc);
 void rd_document_set_version(rd_document *doc, int64_t version);
 void rd_document_forget(rd_document *doc);
 

@@ -393,8 +393,9 @@ static void set(rd_file_settings *out, const setting *s)
         return;
     }
     if (s->has_enabled) out->enabled = out->enabled && v->enabled;
-    if (s->has_confidence && v->min_confidence > out->min_confidence)
-        out->min_confidence = v->min_confidence;
+    double *confidence = out->min_confidence < 0 ? &out->least_confidence : &out->min_confidence;
+
+    if (s->has_confidence && v->min_confidence > *confidence) *confidence = v->min_confidence;
     if (s->has_max && v->max_ms < out->max_ms) out->max_ms = v->max_ms;
     if (s->has_debounce && v->debounce_ms > out->debounce_ms) out->debounce_ms = v->debounce_ms;
 }
@@ -411,4 +412,10 @@ rd_file_settings rd_settings_for(const rd_rules *r, const char *path, const char
                 is_for(&r->settings[i], path, pieces, n, language))
                 set(&defaults, &r->settings[i]);
     return defaults;
+}
+
+double rd_file_confidence(const rd_file_settings *s, double gate)
+{
+    if (s->min_confidence >= 0) return s->min_confidence;
+    return s->least_confidence > gate ? s->least_confidence : gate;
 }

@@ -56,7 +56,8 @@ rd_verdict rd_excluded(const rd_rules *r, const rd_candidate *c, const char **wh
 
 typedef struct rd_file_settings {
     bool enabled;
-    double quality, min_confidence; /* 0 to 1 */
+    double quality, min_confidence; /* 0 to 1; min_confidence below 0: the model's own gate */
+    double least_confidence;        /* a project's, where it is the gate: rd_file_confidence */
     int max_ms, debounce_ms;
 } rd_file_settings;
 
@@ -75,5 +76,8 @@ rd_status rd_rules_setting(rd_rules *r, rd_layer layer, const rd_file_setting *s
 /* `defaults` with all settings that are for this file. */
 rd_file_settings rd_settings_for(const rd_rules *r, const char *path, const char *language,
                                  rd_file_settings defaults);
+
+/* Below what confidence nothing is shown unasked, for a model with this gate: no project lowers it. */
+double rd_file_confidence(const rd_file_settings *s, double gate);
 
 #endif

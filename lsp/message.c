@@ -124,11 +124,16 @@ static int append(const char *bytes, size_t n, void *out)
     return 0;
 }
 
+void rd_message_write(rd_buf *out, const json_t *message)
+{
+    json_dump_callback(message, append, out, JSON_COMPACT);
+}
+
 /* Writes and gives back the message. */
 static void write_message(rd_buf *out, json_t *message)
 {
     json_object_set_new(message, "jsonrpc", json_string("2.0"));
-    json_dump_callback(message, append, out, JSON_COMPACT);
+    rd_message_write(out, message);
     json_decref(message);
 }
 

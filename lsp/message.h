@@ -21,6 +21,7 @@ enum {
     RD_INVALID_REQUEST = -32600,
     RD_METHOD_NOT_FOUND = -32601,
     RD_INVALID_PARAMS = -32602,
+    RD_INTERNAL_ERROR = -32603,
     RD_SERVER_NOT_INITIALIZED = -32002,
     RD_REQUEST_FAILED = -32803,
     RD_CONTENT_MODIFIED = -32801,
@@ -77,5 +78,7 @@ void rd_message_result(rd_buf *out, const rd_id *id, json_t *result);
 void rd_message_error(rd_buf *out, const rd_id *id, int code, const char *text, json_t *data);
 void rd_message_notification(rd_buf *out, const char *method, json_t *params);
 void rd_message_request(rd_buf *out, int64_t id, const char *method, json_t *params);
+/* Append a message that is whole. */
+void rd_message_write(rd_buf *out, const json_t *message);
 
 #endif

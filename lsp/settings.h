@@ -19,7 +19,7 @@ typedef enum rd_source { RD_FROM_USER, RD_FROM_CLIENT, RD_FROM_PROJECT } rd_sour
 /* What a client's requests obey, where nothing else is said for a language or file. */
 typedef struct rd_settings {
     bool enable;
-    bool subtle;           /* mode "subtle": no ghost text while a menu is open */
+    bool subtle;           /* mode "subtle" and not "eager": no ghost text while a menu is open */
     double quality;        /* 0..1 */
     double min_confidence; /* 0..1; below 0: the model's own gate */
     int max_ms, debounce_ms;
@@ -30,8 +30,9 @@ typedef struct rd_settings {
 
 /* The process' own: model, backend, threads, times of the daemon, log. */
 typedef struct rd_config {
-    rd_settings client; /* the user's settings for every client */
-    char *model, *backend, *cache_dir, *log;
+    rd_settings client;                /* the user's settings for every client */
+    char *model, *backend, *cache_dir; /* NULL: the usual one; paths are absolute */
+    char *log;                         /* "error", "warn", "info" or "debug" */
     int threads;
     int idle_unload_s, idle_exit_s;
 } rd_config;
@@ -43,7 +44,8 @@ void rd_config_free(rd_config *c);
 void rd_settings_init(rd_settings *s, const rd_settings *from);
 void rd_settings_clear(rd_settings *s);
 /* Take what stands in an object of settings (the section `redraft`). Complaints are appended as lines, each naming the setting
- * and what is wrong; `told` (an object, may be NULL) remembers those already said, by setting and value. */
+ * and what is wrong; `told` (an object, may be NULL) remembers those already said, by setting and value. The lists of `exclude`
+ * add up and entries of `languages` are merged: what a client no longer says is gone only from settings made anew. */
 void rd_settings_merge(rd_settings *s, rd_source source, const json_t *value, json_t *told,
                        rd_buf *complaints);
 /* The page of all settings, Markdown: docs/config.md is made of it. */
@@ -51,7 +53,8 @@ void rd_settings_page(rd_buf *out);
 
 /* ---- what holds for one file ---- */
 
-/* The exclusion rules and file settings of the folders a client works in. */
+/* The exclusion rules and file settings of the folders a client works in. Answers are remembered; what changes in the
+ * files, the links or `user` holds 250 ms later at the latest. */
 typedef struct rd_scope rd_scope;
 
 /* For workspace folders (absolute paths, maybe none). `user` is borrowed. */
@@ -59,11 +62,15 @@ rd_scope *rd_scope_new(const rd_settings *user, const char *const *folders, int 
 void rd_scope_free(rd_scope *s);
 /* The predicate for a document or file: a URI or an absolute path, its text's size and first bytes. Links are resolved,
  * ignore files and the project's settings between the workspace folder (without one: the file's top folder that holds `.git`,
- * else its own) and the file are loaded, and loaded again when they changed. *why as in rd_excluded. */
+ * else its own) and the file are loaded, and loaded again when they changed. A link is judged by both of its names. What has no
+ * file is judged by the names in its URI and by its text. Rules that cannot be read exclude. *why as in rd_excluded, borrowed
+ * until the next call. */
 rd_verdict rd_scope_excluded(rd_scope *s, const char *uri_or_path, size_t bytes, const char *head,
                              size_t head_n, const char **why);
 /* The settings that hold for it. */
 rd_file_settings rd_scope_settings(rd_scope *s, const char *uri_or_path, const char *language);
+/* Append what was wrong in the files that were loaded since the last call, a line each, for the log. */
+void rd_scope_complaints(rd_scope *s, rd_buf *out);
 
 /* "file:///a%20b" to "/a b"; false for other schemes, hosts and bad escapes. `out` gets a NUL. */
 bool rd_path_of_uri(const char *uri, char *out, size_t n);

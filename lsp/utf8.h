@@ -2,6 +2,7 @@
 #ifndef RD_LSP_UTF8_H
 #define RD_LSP_UTF8_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* What one unit of a column is. The first is the protocol's default. */
@@ -23,6 +24,13 @@ static inline size_t rd_utf8_bytes(const char *s, size_t n)
         (u[0] == 0xf0 && u[1] < 0x90) || (u[0] == 0xf4 && u[1] > 0x8f))
         return 0;
     return len;
+}
+
+/* A byte of a word: letters, digits, underscores and whatever is not ASCII. */
+static inline bool rd_is_word(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+           (unsigned char)c >= 0x80;
 }
 
 /* Half of a surrogate pair, written as if it were a character: what some encoders make of it. With n > 0. */

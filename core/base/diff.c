@@ -1,4 +1,4 @@
-/* diff.c - pieces, common ends, and a table of common lengths for what is between. */
+/* diff.c - pieces, common ends, and a table of common lengths for what is between; one hunk of whole lines. */
 #include "core/base/diff.h"
 
 #include "core/base/memory.h"
@@ -113,4 +113,56 @@ int rd_diff_texts(const char *old, size_t n, const char *fresh, size_t m, rd_tex
     free(b.at);
     *out = e.list;
     return e.n;
+}
+
+/* ---- the unified form ---- */
+
+static size_t line_end(const char *text, size_t n, size_t at)
+{
+    const char *end = at < n ? memchr(text + at, '\n', n - at) : NULL;
+
+    return end ? (size_t)(end - text) : n;
+}
+
+static int count_lines(const char *s, size_t n)
+{
+    int lines = 0;
+
+    for (size_t i = 0; i < n; i++) lines += s[i] == '\n';
+    return lines + (n > 0 && s[n - 1] != '\n');
+}
+
+static void diff_lines(rd_buf *out, char sign, const char *s, size_t n)
+{
+    for (size_t at = 0; at < n;) {
+        size_t end = line_end(s, n, at);
+
+        rd_buf_format(out, "%c", sign);
+        rd_buf_append(out, s + at, end - at);
+        rd_buf_text(out, "\n");
+        if (end == n) rd_buf_text(out, "\\ No newline at end of file\n");
+        at = end + 1;
+    }
+}
+
+void rd_diff_unified(const rd_text_change *c, const char *name, rd_buf *out)
+{
+    const char *old = c->text;
+    size_t from = c->start, to = line_end(old, c->bytes, c->end), before;
+    rd_buf fresh = { 0 };
+
+    while (from > 0 && old[from - 1] != '\n') from--;
+    if (to < c->bytes) to++;
+    rd_buf_append(&fresh, old + from, c->start - from);
+    rd_buf_append(&fresh, c->fresh, c->fresh_bytes);
+    rd_buf_append(&fresh, old + c->end, to - c->end);
+    if (fresh.len != to - from || memcmp(fresh.data, old + from, fresh.len) != 0) {
+        before = (size_t)count_lines(old, from);
+        rd_buf_format(out, "--- a/%s\n+++ b/%s\n@@ -%zu,%d +%zu,%d @@\n", name, name, before + 1,
+                      count_lines(old + from, to - from), before + 1,
+                      count_lines(fresh.data, fresh.len));
+        diff_lines(out, '-', old + from, to - from);
+        diff_lines(out, '+', fresh.data, fresh.len);
+    }
+    rd_buf_clear(&fresh);
 }

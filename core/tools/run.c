@@ -2,6 +2,7 @@
 #include "core/tools/run.h"
 
 #include "core/base/clock.h"
+#include "core/base/diff.h"
 #include "core/base/memory.h"
 #include "core/format/file.h"
 
@@ -233,49 +234,16 @@ void rd_place_clear(rd_place *p)
     rd_buf_clear(&p->text);
 }
 
-static int count_lines(const char *s, size_t n)
-{
-    int lines = 0;
-
-    for (size_t i = 0; i < n; i++) lines += s[i] == '\n';
-    return lines + (n > 0 && s[n - 1] != '\n');
-}
-
-static void diff_lines(rd_buf *out, char sign, const char *s, size_t n)
-{
-    for (size_t at = 0; at < n;) {
-        size_t end = line_end(s, n, at);
-
-        rd_buf_format(out, "%c", sign);
-        rd_buf_append(out, s + at, end - at);
-        rd_buf_text(out, "\n");
-        if (end == n) rd_buf_text(out, "\\ No newline at end of file\n");
-        at = end + 1;
-    }
-}
-
 void rd_place_diff(const rd_place *p, const char *text, size_t n, rd_buf *out)
 {
-    const char *old = p->text.data ? p->text.data : "";
-    size_t size = p->text.len, from = p->start, to = line_end(old, size, p->end), before;
-    rd_buf fresh = { 0 };
+    rd_text_change c = { .text = p->text.data ? p->text.data : "",
+                         .bytes = p->text.len,
+                         .start = p->start,
+                         .end = p->end,
+                         .fresh = text,
+                         .fresh_bytes = n };
 
-    while (from > 0 && old[from - 1] != '\n') from--;
-    if (to < size) to++;
-    rd_buf_append(&fresh, old + from, p->start - from);
-    rd_buf_append(&fresh, text, n);
-    rd_buf_append(&fresh, old + p->end, to - p->end);
-    if (fresh.len == to - from && (fresh.len == 0 || !memcmp(fresh.data, old + from, fresh.len))) {
-        rd_buf_clear(&fresh);
-        return;
-    }
-    before = (size_t)count_lines(old, from);
-    rd_buf_format(out, "--- a/%s\n+++ b/%s\n@@ -%zu,%d +%zu,%d @@\n", p->path, p->path, before + 1,
-                  count_lines(old + from, to - from), before + 1,
-                  count_lines(fresh.data ? fresh.data : "", fresh.len));
-    diff_lines(out, '-', old + from, to - from);
-    diff_lines(out, '+', fresh.data ? fresh.data : "", fresh.len);
-    rd_buf_clear(&fresh);
+    rd_diff_unified(&c, p->path, out);
 }
 
 /* ---- lines of JSON ---- */

@@ -72,6 +72,13 @@ const char *rd_args_text(const rd_args *a, const char *option)
     return NULL;
 }
 
+const char *rd_args_text_at(const rd_args *a, const char *option, int i)
+{
+    for (int k = 0; k < a->options_n; k++)
+        if (!strcmp(a->option[k], option) && i-- == 0) return a->value[k];
+    return NULL;
+}
+
 bool rd_args_flag(const rd_args *a, const char *option)
 {
     return rd_args_text(a, option) != NULL;
@@ -170,22 +177,21 @@ static void help_command(const rd_command *c)
     printf("\nExample:\n  %s\n", c->example);
 }
 
-static void help_all(void)
+static void help_all(const rd_command *commands)
 {
     printf("redraft - an editor's model that can change its mind\n\n");
-    for (const rd_command *c = rd_commands; c->name; c++)
-        printf("  %-12s %s\n", c->name, c->summary);
+    for (const rd_command *c = commands; c->name; c++) printf("  %-12s %s\n", c->name, c->summary);
     printf("\nredraft CALL --help shows a call's options and one example.\n"
-           "\nExample:\n  redraft infill README.md:3:1 --diff\n");
+           "Example: redraft infill README.md:3:1 --diff\n");
 }
 
-static void complete_bash(void)
+static void complete_bash(const rd_command *commands)
 {
     printf("_redraft() {\n  local cur=${COMP_WORDS[COMP_CWORD]}\n  if [ $COMP_CWORD = 1 ]; then\n"
            "    COMPREPLY=($(compgen -W '");
-    for (const rd_command *c = rd_commands; c->name; c++) printf("%s ", c->name);
+    for (const rd_command *c = commands; c->name; c++) printf("%s ", c->name);
     printf("' -- \"$cur\")); return; fi\n  case ${COMP_WORDS[1]} in\n");
-    for (const rd_command *c = rd_commands; c->name; c++) {
+    for (const rd_command *c = commands; c->name; c++) {
         printf("    %s) COMPREPLY=($(compgen -W '", c->name);
         for (const rd_option *o = c->options; o && o->name; o++) printf("%s ", o->name);
         for (const rd_option *o = c->model ? model_options : NULL; o && o->name; o++)
@@ -195,12 +201,12 @@ static void complete_bash(void)
     printf("  esac\n}\ncomplete -o filenames -F _redraft redraft\n");
 }
 
-static void complete_zsh(void)
+static void complete_zsh(const rd_command *commands)
 {
     printf("#compdef redraft\n_redraft() {\n  if (( CURRENT == 2 )); then\n    local -a calls=(");
-    for (const rd_command *c = rd_commands; c->name; c++) printf(" '%s:%s'", c->name, c->summary);
+    for (const rd_command *c = commands; c->name; c++) printf(" '%s:%s'", c->name, c->summary);
     printf(" )\n    _describe call calls; return\n  fi\n  case $words[2] in\n");
-    for (const rd_command *c = rd_commands; c->name; c++) {
+    for (const rd_command *c = commands; c->name; c++) {
         printf("    %s) compadd --", c->name);
         for (const rd_option *o = c->options; o && o->name; o++) printf(" %s", o->name);
         for (const rd_option *o = c->model ? model_options : NULL; o && o->name; o++)
@@ -210,9 +216,9 @@ static void complete_zsh(void)
     printf("  esac\n}\n_redraft \"$@\"\n");
 }
 
-static void complete_fish(void)
+static void complete_fish(const rd_command *commands)
 {
-    for (const rd_command *c = rd_commands; c->name; c++) {
+    for (const rd_command *c = commands; c->name; c++) {
         printf("complete -c redraft -n __fish_use_subcommand -a %s -d '%s'\n", c->name, c->summary);
         for (const rd_option *o = c->options; o && o->name; o++)
             printf("complete -c redraft -n '__fish_seen_subcommand_from %s' -l %s -d '%s'%s\n",
@@ -220,11 +226,11 @@ static void complete_fish(void)
     }
 }
 
-static void man_page(void)
+static void man_page(const rd_command *commands)
 {
     printf(".TH REDRAFT 1\n.SH NAME\nredraft \\- an editor's model that can change its mind\n"
            ".SH SYNOPSIS\n.B redraft\n.I CALL\n[options]\n.SH CALLS\n");
-    for (const rd_command *c = rd_commands; c->name; c++) {
+    for (const rd_command *c = commands; c->name; c++) {
         printf(".TP\n.B %s %s\n%s\n", c->name, c->synopsis, c->summary);
         for (const rd_option *o = c->options; o && o->name; o++)
             printf(".br\n.B \\%s\n.I %s\n%s\n", o->name, o->value ? o->value : "", o->help);
@@ -232,16 +238,16 @@ static void man_page(void)
     printf(".SH EXIT STATUS\n0 done, 1 the work failed, 2 the call was wrong.\n");
 }
 
-static int print_extra(const char *what)
+static int print_extra(const char *what, const rd_command *commands)
 {
     if (!strcmp(what, "--man"))
-        man_page();
+        man_page(commands);
     else if (!strcmp(what, "--completions=bash"))
-        complete_bash();
+        complete_bash(commands);
     else if (!strcmp(what, "--completions=zsh"))
-        complete_zsh();
+        complete_zsh(commands);
     else if (!strcmp(what, "--completions=fish"))
-        complete_fish();
+        complete_fish(commands);
     else
         return 2;
     return 0;
@@ -291,31 +297,55 @@ static int run_call(const rd_command *c, int argc, char **argv)
     return status;
 }
 
-int rd_tools_main(int argc, char **argv)
+static const rd_command *join_tables(const rd_command *more)
+{
+    size_t n = 0, n_more = 0;
+
+    while (rd_commands[n].name) n++;
+    while (more && more[n_more].name) n_more++;
+    rd_command *all = rd_alloc_array(n + n_more + 1, sizeof *all);
+
+    memcpy(all, rd_commands, n * sizeof *all);
+    if (more) memcpy(all + n, more, n_more * sizeof *all);
+    return all;
+}
+
+static int run_table(int argc, char **argv, const rd_command *commands)
 {
     rd_error unknown;
 
-    keep_standard_files();
-    signal(SIGPIPE, SIG_IGN); /* a reader that is gone is an error of writing, */
-    signal(SIGXFSZ, SIG_IGN); /* and so is a file that may not grow */
-    signal(SIGBUS, on_lost_page);
     if (argc < 2) {
         fprintf(stderr, "redraft: which call? redraft --help lists them\n");
         return 2;
     }
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
-        help_all();
+        help_all(commands);
         return finish_output("--help", 0);
     }
     if (!strcmp(argv[1], "--version")) {
         printf("redraft %s\n", RD_VERSION);
         return finish_output("--version", 0);
     }
-    if (!strncmp(argv[1], "--", 2) && print_extra(argv[1]) == 0) return finish_output(argv[1], 0);
-    for (const rd_command *c = rd_commands; c->name; c++)
+    if (!strncmp(argv[1], "--", 2) && print_extra(argv[1], commands) == 0)
+        return finish_output(argv[1], 0);
+    for (const rd_command *c = commands; c->name; c++)
         if (!strcmp(c->name, argv[1]))
             return finish_output(c->name, run_call(c, argc - 2, argv + 2));
     rd_fail(&unknown, RD_INVALID, "unknown call %s", argv[1]);
     fprintf(stderr, "redraft: %s; redraft --help lists them\n", unknown.text);
     return 2;
+}
+
+int rd_tools_main(int argc, char **argv, const rd_command *more)
+{
+    const rd_command *commands = join_tables(more);
+
+    keep_standard_files();
+    signal(SIGPIPE, SIG_IGN); /* a reader that is gone is an error of writing, */
+    signal(SIGXFSZ, SIG_IGN); /* and so is a file that may not grow */
+    signal(SIGBUS, on_lost_page);
+    int status = run_table(argc, argv, commands);
+
+    free((void *)commands);
+    return status;
 }

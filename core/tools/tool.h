@@ -27,9 +27,12 @@ typedef struct rd_command {
 
 extern const rd_command rd_commands[]; /* ends with a NULL name */
 
-int rd_tools_main(int argc, char **argv);
+/* `more`: another such table, behind ours; NULL: none. */
+int rd_tools_main(int argc, char **argv, const rd_command *more);
 
 const char *rd_args_text(const rd_args *a, const char *option); /* NULL: not given */
+/* Of an option given several times, number `i` in order; NULL: not so often. */
+const char *rd_args_text_at(const rd_args *a, const char *option, int i);
 bool rd_args_flag(const rd_args *a, const char *option);
 /* Numbers are checked while parsing is done; out of range is exit 2 with a message. False on that. */
 bool rd_args_int(const rd_args *a, const char *option, int least, int most, int *out);

@@ -405,7 +405,7 @@ int main(int argc, char **argv)
     double start_ms = rd_now_ms();
 
     did_open(&c, uri, text.data, text.len);
-    wait_for(&c, ask(&c, uri, first, 0, 2));
+    wait_for(&c, ask(&c, uri, first, 0, 1));
     printf("%s, %d lines; the first text after the start and the model's loading: %.0f ms\n",
            argv[1], lines, rd_now_ms() - start_ms);
     type_lines(&c, uri, &file, first, &typed);

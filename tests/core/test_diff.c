@@ -70,3 +70,34 @@ Test(diff, leads_from_any_text_to_any_other)
         rd_buf_clear(&out);
     }
 }
+
+Test(diff, shows_the_whole_lines_of_a_change)
+{
+    static const struct {
+        const char *text, *fresh;
+        size_t start, end;
+        const char *diff;
+    } cases[] = {
+        { "a b\nc\n", "x", 2, 3, "--- a/f\n+++ b/f\n@@ -1,1 +1,1 @@\n-a b\n+a x\n" },
+        { "a\nb\n", "b", 2, 3, "" },
+        { "a\nb", "c", 2, 3,
+          "--- a/f\n+++ b/f\n@@ -2,1 +2,1 @@\n-b\n\\ No newline at end of file\n"
+          "+c\n\\ No newline at end of file\n" },
+        { "", "a\n", 0, 0, "--- a/f\n+++ b/f\n@@ -1,0 +1,1 @@\n+a\n" },
+        { "a\nb\n", "", 0, 2, "--- a/f\n+++ b/f\n@@ -1,2 +1,1 @@\n-a\n-b\n+b\n" },
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        rd_text_change c = { .text = cases[i].text,
+                             .bytes = strlen(cases[i].text),
+                             .start = cases[i].start,
+                             .end = cases[i].end,
+                             .fresh = cases[i].fresh,
+                             .fresh_bytes = strlen(cases[i].fresh) };
+        rd_buf out = { 0 };
+
+        rd_diff_unified(&c, "f", &out);
+        cr_assert_str_eq(out.data ? out.data : "", cases[i].diff, "case %zu", i);
+        rd_buf_clear(&out);
+    }
+}

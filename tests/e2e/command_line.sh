@@ -91,10 +91,13 @@ expect 1 'config.json' "$redraft" infill a.py:1:1 --model m
 "$redraft" plugins >/dev/full 2>err
 check 'a full disk is not noticed' $((1 - $?))
 
-for call in infill rewrite score generate tokenize quantize train average bench plugins conformance; do
+for call in infill rewrite score generate tokenize quantize train average bench plugins conformance \
+    serve stdio mcp status stop; do
     "$redraft" "$call" --help >out || check "$call --help" 1
     [ "$(wc -l <out)" -le 24 ]; check "$call --help fits a screen" $?
 done
+"$redraft" --help >out
+[ "$(wc -l <out)" -le 24 ] && grep -q ' stdio ' out; check 'the list of calls fits a screen' $?
 for shell in bash zsh fish; do "$redraft" --completions=$shell | grep -q infill; check "completions for $shell" $?; done
 "$redraft" --man | grep -q '^.TH REDRAFT'; check 'the man page' $?
 [ $bad = 0 ] && echo 'the command line does what it says'

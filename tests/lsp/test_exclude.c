@@ -209,7 +209,7 @@ Test(exclude, excludes_where_the_rules_take_too_long_to_judge, .timeout = 60)
     rd_rules_free(r);
 }
 
-static const rd_file_settings defaults = { true, 0.5, 0.4, 1000, 100 };
+static const rd_file_settings defaults = { true, 0.5, 0.4, 0, 1000, 100 };
 
 Test(exclude, settles_what_is_set_for_a_language_and_for_a_file)
 {

@@ -290,22 +290,33 @@ Test(suggest, nothing_inside_a_word_unless_invoked)
     editor_close(e);
 }
 
-Test(suggest, nothing_unasked_while_the_model_is_being_loaded)
+Test(suggest, an_unasked_request_waits_a_moment_for_the_model_and_not_longer)
 {
     editor *e = begin(NULL, "int x = ;\n");
+    json_t *status = NULL, *next;
+    int id;
 
     e->model.phase = RD_MODEL_LOADING;
     rd_conn_model_changed(e->conn);
-    cr_assert_eq(count(e, ask(e, 0, 8, 2), NULL), 0);
+    id = ask(e, 0, 8, 2);
+    editor_waits(e, 250);
+    cr_assert_eq(count(e, id, NULL), -2);
+    editor_waits(e, 100);
+    cr_assert_eq(count(e, id, NULL), 0);
     cr_assert(strstr(why(e), "loaded"), "%s", why(e));
-    json_t *status = NULL, *next;
-
     while ((next = editor_note(e, "$/redraft/status"))) {
         json_decref(status);
         status = next;
     }
     cr_assert(json_is_true(json_object_get(json_object_get(status, "params"), "busy")));
     json_decref(status);
+
+    id = ask(e, 0, 8, 1);
+    editor_waits(e, 5000);
+    cr_assert_eq(count(e, id, NULL), -2, "who invoked it waits");
+    e->model.phase = RD_MODEL_READY;
+    editor_model_says(e, 0.9, "1", NULL);
+    cr_assert_eq(count(e, id, NULL), 1);
     editor_close(e);
 }
 

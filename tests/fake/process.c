@@ -1,0 +1,42 @@
+/* process.c - the processes of the daemon with a runner that needs no model: `serve`, `stdio`, `mcp`, `status`, `stop`.
+ *
+ * RD_STARTS in the environment of a front is how many daemons may be started within a minute, for storms that kill more.
+ */
+#include "lsp/link.h"
+#include "lsp/process.h"
+#include "tests/fake/echo.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool has(int argc, char **argv, const char *word)
+{
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], word)) return true;
+    return false;
+}
+
+int main(int argc, char **argv)
+{
+    const char *starts = getenv("RD_STARTS"), *call = argc > 1 ? argv[1] : "";
+    rd_process p = { &rd_echo_runner, starts ? (int)strtol(starts, NULL, 10) : RD_STARTS_A_MINUTE };
+    rd_session session = { .protocol = strcmp(call, "mcp") ? RD_LSP : RD_MCP,
+                           .alone = has(argc, argv, "--alone") };
+    rd_error err = { .text = "which call?" };
+    rd_status s = RD_INVALID;
+    int status = 0;
+
+    if (!strcmp(call, "serve"))
+        s = rd_process_serve(&p, has(argc, argv, "--background"), &status, &err);
+    else if (!strcmp(call, "stdio") || !strcmp(call, "mcp"))
+        s = rd_process_session(&p, &session, &status, &err);
+    else if (!strcmp(call, "status"))
+        s = rd_process_status(has(argc, argv, "--json"), &err);
+    else if (!strcmp(call, "stop"))
+        s = rd_process_stop(&err);
+    if (!s) return status;
+    fprintf(stderr, "%s %s: %s\n", argv[0], call, err.text);
+    return 1;
+}
