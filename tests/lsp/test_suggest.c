@@ -262,11 +262,11 @@ Test(suggest, an_answer_for_an_older_text_is_dropped)
 Test(suggest, a_menus_choice_stands_in_front)
 {
     editor *e = begin(NULL, "int x = va;\n");
-    static const char request[] =
+    const char *const request =
         "{'textDocument':{'uri':'" A "'},'position':{'line':0,'character':10},'context':{"
         "'triggerKind':2,'selectedCompletionInfo':{'range':{'start':{'line':0,'character':8},"
         "'end':{'line':0,'character':10}},'text':'value'}}}";
-    int id = editor_request(e, "textDocument/inlineCompletion", request, 0);
+    int id = editor_request(e, "textDocument/inlineCompletion", request);
 
     cr_assert_str_eq(editor_job(e)->prefix.data, "int x = value");
     cr_assert_str_eq(e->jobs[0]->suffix.data, ";\n");
@@ -275,7 +275,7 @@ Test(suggest, a_menus_choice_stands_in_front)
     editor_close(e);
 
     e = begin("{\"mode\":\"subtle\"}", "int x = va;\n");
-    id = editor_request(e, "textDocument/inlineCompletion", request, 0);
+    id = editor_request(e, "textDocument/inlineCompletion", request);
     cr_assert_eq(count(e, id, NULL), 0, "subtle: a menu is open");
     editor_close(e);
 }
@@ -420,15 +420,15 @@ Test(suggest, drafts_go_to_those_who_asked_for_them)
 
 Test(suggest, ordinary_completion_is_for_those_who_set_it)
 {
-    static const char request[] =
+    const char *const request =
         "{'textDocument':{'uri':'" A "'},'position':{'line':0,'character':8}}";
     editor *e = begin(NULL, "int x = ;\n");
 
-    cr_assert_eq(count(e, editor_request(e, "textDocument/completion", request, 0), NULL), 0);
+    cr_assert_eq(count(e, editor_request(e, "textDocument/completion", request), NULL), 0);
     cr_assert_eq(e->submitted, 0);
     editor_close(e);
     e = begin("{\"completion\":true}", "int x = ;\n");
-    int id = editor_request(e, "textDocument/completion", request, 0);
+    int id = editor_request(e, "textDocument/completion", request);
     json_t *item;
 
     editor_model_says(e, 0.9, "f(1)", NULL);
