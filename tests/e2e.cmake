@@ -44,3 +44,9 @@ if(NOT RD_SANITIZE)
     list(APPEND editor_tests vscode_package)
 endif()
 set_tests_properties(${editor_tests} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+
+# The plugin for Neovim, typed into: with a server that has a script, then with the daemon.
+set(neovim ${CMAKE_CURRENT_SOURCE_DIR}/e2e/neovim/run.sh ${PROJECT_SOURCE_DIR}/editors/neovim)
+add_test(NAME neovim COMMAND sh ${neovim} $<TARGET_FILE:redraft> ghost.lua plugin.lua)
+add_test(NAME neovim_daemon COMMAND sh ${neovim} $<TARGET_FILE:redraft> daemon.lua)
+set_tests_properties(neovim neovim_daemon PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
