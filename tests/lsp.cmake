@@ -3,7 +3,7 @@ foreach(name wire repair message rpc text document sync glob exclude)
     rd_test(lsp/test_${name}.c rd_lsp)
 endforeach()
 # Of the daemon: each with what it talks to played by the test.
-foreach(name tidy kept roots mcp)
+foreach(name tidy kept settings scope uri context roots mcp todo rewrite doubt actions)
     rd_test(lsp/test_${name}.c rd_daemon)
 endforeach()
 rd_test(lsp/test_worker.c rd_script rd_daemon)
@@ -12,9 +12,6 @@ add_library(rd_editor STATIC fake/editor.c)
 target_link_libraries(rd_editor PUBLIC rd_daemon rd_test_runner)
 rd_test(lsp/test_suggest.c rd_editor)
 
-foreach(name settings scope uri context)
-    rd_test(lsp/test_${name}.c rd_daemon)
-endforeach()
 # Times of frames and documents: printed, never judged.
 add_executable(bench_documents bench/documents.c)
 target_link_libraries(bench_documents PRIVATE rd_lsp)
@@ -22,7 +19,3 @@ add_test(NAME bench_documents COMMAND bench_documents)
 # A real file typed into a daemon: run by hand, docs/benchmarks/README.md says how.
 add_executable(bench_typing bench/typing.c)
 target_link_libraries(bench_typing PRIVATE rd_lsp)
-# Of the daemon: each with what it talks to played by the test.
-foreach(name roots mcp todo rewrite doubt actions)
-    rd_test(lsp/test_${name}.c rd_daemon)
-endforeach()
