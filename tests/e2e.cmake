@@ -14,6 +14,12 @@ add_test(NAME fetch COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/fetch.sh
     ${PROJECT_SOURCE_DIR}/core/train/fetch-corpus)
 set_tests_properties(fetch PROPERTIES SKIP_RETURN_CODE 77)
 add_test(NAME bench COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/bench.sh $<TARGET_FILE:redraft>)
+# Stock MCP clients, in both eras of the protocol.
+set(mcp ${CMAKE_CURRENT_SOURCE_DIR}/e2e/mcp/run.sh ${PROJECT_BINARY_DIR}/mcp-packages)
+add_test(NAME mcp_clients COMMAND sh ${mcp} $<TARGET_FILE:redraft> mcp --alone)
+add_test(NAME mcp_daemon COMMAND sh ${mcp} $<TARGET_FILE:redraft> mcp)
+set_tests_properties(mcp_clients mcp_daemon PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900
+    RESOURCE_LOCK mcp_packages)
 
 # Editors, as far as npm has them: the protocol library, what Neovim 0.12 does, and the extension's package. Skipped
 # where Node 20, npm or the registry cannot be had.

@@ -1,8 +1,16 @@
 # The daemon's processes with a runner that needs no model, and what is started against them.
 add_executable(processes fake/process.c fake/echo.c)
 target_link_libraries(processes PRIVATE rd_daemon)
+add_executable(redraft-scripted fake/process.c)
+target_compile_definitions(redraft-scripted PRIVATE RD_SCRIPT)
+target_link_libraries(redraft-scripted PRIVATE rd_daemon rd_script)
 rd_test(lsp/test_processes.c rd_lsp)
 target_sources(test_processes PRIVATE e2e/client.c fake/echo.c)
 target_compile_definitions(test_processes PRIVATE RD_PROCESS="$<TARGET_FILE:processes>")
 rd_test(lsp/test_follow.c rd_lsp)
 rd_test(lsp/test_place.c rd_lsp)
+# Short here; a long one by hand (storm.c says how).
+add_executable(storm e2e/storm.c e2e/client.c fake/echo.c)
+target_link_libraries(storm PRIVATE rd_lsp)
+add_test(NAME storm COMMAND storm $<TARGET_FILE:processes> --seconds 5)
+add_test(NAME storm_of_deaths COMMAND storm $<TARGET_FILE:processes> --seconds 8 --clients 3 --kill-ms 400)

@@ -70,6 +70,16 @@ static int number(const char *name)
     return value;
 }
 
+static bool model_is(const char *state)
+{
+    json_t *s = status();
+    const char *is = json_string_value(json_object_get(json_object_get(s, "model"), "state"));
+    bool same = is && !strcmp(is, state);
+
+    json_decref(s);
+    return same;
+}
+
 static bool runs(void)
 {
     json_t *s = status();
@@ -182,13 +192,26 @@ Test(processes, twenty_fronts_make_one_daemon, .init = begin, .fini = end, .time
     for (int i = 0; i < FRONTS; i++) leave(&c[i]);
 }
 
+/* Dead, though nobody may have waited for it yet. */
+static bool is_gone(int pid)
+{
+    char name[32], line[512];
+
+    snprintf(name, sizeof name, "/proc/%d/stat", pid);
+    FILE *file = fopen(name, "re");
+    bool read = file && fgets(line, sizeof line, file);
+
+    if (file) fclose(file);
+    return !read || strstr(line, ") Z");
+}
+
 static void kill_daemon(int signal_number)
 {
     int pid = number("pid");
 
     cr_assert_gt(pid, 1);
     kill(pid, signal_number);
-    while (!kill(pid, 0)) client_sleep_ms(1);
+    while (!is_gone(pid)) client_sleep_ms(1);
     client_sleep_ms(100); /* the fronts see it */
 }
 
@@ -293,6 +316,40 @@ Test(processes, without_a_daemon_status_and_stop_say_so, .init = begin, .fini = 
 {
     cr_expect_not(runs());
     cr_expect_eq(stop(), 0);
+}
+
+static void write_config(const char *text)
+{
+    char name[128];
+
+    snprintf(name, sizeof name, "%s/redraft", world);
+    cr_assert(!mkdir(name, 0700));
+    snprintf(name, sizeof name, "%s/redraft/config.json", world);
+    FILE *file = fopen(name, "we");
+
+    cr_assert_not_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+Test(processes, an_idle_daemon_gives_the_model_back_and_then_ends, .init = begin, .fini = end,
+     .timeout = 60)
+{
+    client c;
+
+    write_config("{\"idleUnloadSeconds\":1,\"idleExitSeconds\":3}");
+    client_start(&c, stdio_call, RD_FRAMING_HEADER);
+    cr_assert(client_initialize(&c));
+    client_open(&c, A, "int a = ;");
+    cr_expect(answers_to(&c, 1, "int a = ;", 8));
+    client_sleep_ms(1500);
+    cr_expect(model_is("ready"), "somebody is there");
+    leave(&c);
+    client_sleep_ms(1700);
+    cr_expect(model_is("away"), "asking does not count as being there");
+    client_sleep_ms(2000);
+    cr_expect_not(runs());
+    cr_expect_eq(number("deaths"), 0);
 }
 
 /* A file of the runtime folder that ends in `end`; made by a daemon that is gone. */
