@@ -293,6 +293,21 @@ static rd_status read_document(rd_lsp *l, const json_t *value, const char *name,
     return status;
 }
 
+/* What a rewrite was asked to do, of a value with an `instruction`, borrowed. `name`: the value's, for the sentence. */
+static rd_status read_instruction(rd_order *o, const json_t *value, const char *name, rd_error *err)
+{
+    const json_t *instruction = json_object_get(value, "instruction");
+
+    if (o->kind != RD_ORDER_REWRITE || !instruction || json_is_null(instruction)) return RD_OK;
+    if (!json_is_string(instruction) || json_string_length(instruction) > RD_MOST_INSTRUCTION_BYTES)
+        return rd_fail(err, RD_INVALID, "%s.instruction is not a string of at most %zu bytes", name,
+                       RD_MOST_INSTRUCTION_BYTES);
+    o->instruction = json_string_value(instruction);
+    o->instruction_n = json_string_length(instruction);
+    o->instructed = o->instruction_n > 0;
+    return RD_OK;
+}
+
 /* What an order has from its kind and place. The comment of a hole is what a model that follows instructions is told. */
 static rd_status start_work(rd_actions *a, rd_order *o, span s, const rd_file_settings *settings,
                             rd_error *err)
@@ -328,6 +343,7 @@ rd_status rd_actions_resolve(rd_conn *c, const rd_message *m, rd_error *err)
     rd_status status = read_document(c->lsp, data, "data", &o.doc, &s, err);
 
     if (!status) status = read_span(o.doc, data, &at, err);
+    if (!status) status = read_instruction(&o, data, "data", err);
     return status ? status : start_work(c->lsp->actions, &o, at, &s, err);
 }
 
@@ -372,21 +388,6 @@ static rd_status read_place(const rd_lsp *l, const rd_order *o, const json_t *ar
     return read_range(l, o->doc, range, "arguments[0].range", out, err);
 }
 
-static rd_status read_instruction(rd_order *o, const json_t *argument, rd_error *err)
-{
-    const json_t *value = json_object_get(argument, "instruction");
-
-    if (o->kind != RD_ORDER_REWRITE || !value || json_is_null(value)) return RD_OK;
-    if (!json_is_string(value) || json_string_length(value) > RD_MOST_INSTRUCTION_BYTES)
-        return rd_fail(err, RD_INVALID,
-                       "arguments[0].instruction is not a string of at most %zu bytes",
-                       RD_MOST_INSTRUCTION_BYTES);
-    o->instruction = json_string_value(value);
-    o->instruction_n = json_string_length(value);
-    o->instructed = o->instruction_n > 0;
-    return RD_OK;
-}
-
 static rd_status check_version(const rd_order *o, const json_t *argument, rd_error *err)
 {
     const json_t *value = json_object_get(argument, "version");
@@ -406,7 +407,7 @@ static rd_status read_order(rd_lsp *l, const json_t *argument, rd_order *o, span
     rd_status status = read_document(l, argument, "arguments[0]", &o->doc, s, err);
 
     if (!status) status = read_place(l, o, argument, at, err);
-    if (!status) status = read_instruction(o, argument, err);
+    if (!status) status = read_instruction(o, argument, "arguments[0]", err);
     return status ? status : check_version(o, argument, err);
 }
 

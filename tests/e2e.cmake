@@ -45,8 +45,13 @@ if(NOT RD_SANITIZE)
 endif()
 set_tests_properties(${editor_tests} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
 
-# The plugin for Neovim, typed into: with a server that has a script, then with the daemon.
+# The plugin for Neovim, typed into: with a server that has a script, with the daemon, with the daemon and a model that has one.
 set(neovim ${CMAKE_CURRENT_SOURCE_DIR}/e2e/neovim/run.sh ${PROJECT_SOURCE_DIR}/editors/neovim)
 add_test(NAME neovim COMMAND sh ${neovim} $<TARGET_FILE:redraft> ghost.lua plugin.lua)
 add_test(NAME neovim_daemon COMMAND sh ${neovim} $<TARGET_FILE:redraft> daemon.lua)
-set_tests_properties(neovim neovim_daemon PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+set(neovim_tests neovim neovim_daemon)
+if(TARGET redraft-scripted)
+    add_test(NAME neovim_scripted COMMAND sh ${neovim} $<TARGET_FILE:redraft-scripted> scripted.lua)
+    list(APPEND neovim_tests neovim_scripted)
+endif()
+set_tests_properties(${neovim_tests} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)

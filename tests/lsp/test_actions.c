@@ -537,6 +537,22 @@ Test(actions, shift_the_edit_to_its_new_line)
     hang_up(b);
 }
 
+Test(actions, take_an_instruction_for_a_rewrite_with_the_data)
+{
+    bench *b = connect_client();
+
+    open_text(b, "c", "a = 1;\n");
+    resolve_first(b, list(b, range(0, 0, 0, 5), 1, NULL),
+                  json_pack("{s:s}", "instruction", "make it two"));
+    cr_assert_str_eq(last_job(b)->instruction.data, "make it two");
+    next_is(b, "window/showMessage", "params.message", "does not follow instructions");
+    answer(b, "a = 2", RD_OK);
+    next_is(b, "result", EDITS, "\"newText\":\"2\"");
+    resolve_first(b, list(b, range(0, 0, 0, 5), 1, NULL), json_pack("{s:i}", "instruction", 1));
+    next_is(b, "error", "error.message", "data.instruction is not a string");
+    hang_up(b);
+}
+
 Test(actions, judge_the_data_that_comes_back)
 {
     static const char *const wrong[] = {

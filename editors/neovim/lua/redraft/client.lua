@@ -11,6 +11,7 @@ local MOST_RESTARTS, IN_MS = 3, 60000
 
 local client_id
 local enabled = true
+local switched = false -- by hand, which the server is told of
 local leaving = false
 local held = false -- nothing is started: a restart is due, or there were too many
 local restarts = {} -- times, in ms
@@ -85,7 +86,7 @@ end
 
 local function settings()
   local out = config.server()
-  if not enabled then out.enable = false end
+  if switched or not enabled then out.enable = enabled end
   return out
 end
 
@@ -196,7 +197,7 @@ function M.reconfigure()
 end
 
 function M.enable(on)
-  enabled = on
+  enabled, switched = on, true
   if on then restarts, held = {}, false end
   if on and not M.get() then return M.start() end
   M.reconfigure()
