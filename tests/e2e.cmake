@@ -47,7 +47,7 @@ set_tests_properties(${editor_tests} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
 
 # The plugin for Neovim, typed into: with a server that has a script, with the daemon, with the daemon and a model that has one.
 set(neovim ${CMAKE_CURRENT_SOURCE_DIR}/e2e/neovim/run.sh ${PROJECT_SOURCE_DIR}/editors/neovim)
-add_test(NAME neovim COMMAND sh ${neovim} $<TARGET_FILE:redraft> ghost.lua plugin.lua)
+add_test(NAME neovim COMMAND sh ${neovim} $<TARGET_FILE:redraft> ghost.lua plugin.lua native.lua)
 add_test(NAME neovim_daemon COMMAND sh ${neovim} $<TARGET_FILE:redraft> daemon.lua)
 set(neovim_tests neovim neovim_daemon)
 if(TARGET redraft-scripted)

@@ -7,7 +7,7 @@ local status = require('redraft.status')
 
 -- 0.7 has functions of Vim script, later versions a module, whose functions were renamed once.
 local function report(kind, text, advice)
-  local health = rawget(vim, 'health') or require('health')
+  local health = vim.health or require('health')
   local run = health[kind] or health['report_' .. kind]
   if advice then run(text, advice) else run(text) end
 end

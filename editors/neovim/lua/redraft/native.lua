@@ -64,7 +64,13 @@ function M.dismiss()
   })
 end
 
+local function drop()
+  if held then held:drop() end
+  held = nil
+end
+
 local function hold(buf)
+  drop()
   local function accept(part)
     return function()
       if menu.visible() then return false end
@@ -83,17 +89,13 @@ local function hold(buf)
   held = keys.hold(buf, 'i', map)
 end
 
-local function drop()
-  if held then held:drop() end
-  held = nil
-end
-
 -- A client came to a buffer.
 function M.attached(buf)
   enable(buf, true)
+  if vim.api.nvim_get_mode().mode:match('^i') and buf == vim.api.nvim_get_current_buf() then hold(buf) end
   local group = vim.api.nvim_create_augroup('redraft_native_' .. buf, { clear = true })
   local function on(events, run) vim.api.nvim_create_autocmd(events, { group = group, buffer = buf, callback = run }) end
-  on('InsertEnter', function() drop() hold(buf) end)
+  on('InsertEnter', function() hold(buf) end)
   on({ 'InsertLeave', 'BufLeave' }, drop)
   if config.get('mode') == 'subtle' then
     on('CompleteChanged', function() vim.schedule(function() pause(buf) end) end)
