@@ -216,8 +216,9 @@ function M.update()
   local buf, row, col = cursor()
   if not client.get(buf) then return client.attach(buf) end
   local here = ('%d %d %d %d'):format(buf, row, col, vim.api.nvim_buf_get_changedtick(buf))
-  if here == seen then return redraw() end
+  local same = here == seen or (asked and still(asked))
   seen = here
+  if same then return redraw() end
   if remaining() then
     cancel()
     redraw()
