@@ -229,6 +229,14 @@ T['null keeps what is drawn for a moment and an empty list draws nothing'] = wit
   equal(s:messages(), '')
 end)
 
+T['line ends of the other kind change nothing'] = with({ lines = { 'one\r', '\r' }, plan = { by_text = { ['ab'] = 'c\r\nd' } } }, function(s)
+  equal(s:call('nvim_buf_get_option', 0, 'fileformat'), 'dos')
+  s:type('jiab')
+  s:sees('c\nd')
+  s:type('<Tab>')
+  s:has({ 'one', 'abc', 'd' })
+end)
+
 T['an answer that comes late is cancelled and not drawn'] = with({
   lines = { '' }, plan = { by_text = { ['ab'] = 'late', ['abx'] = 'new' }, late_ms = 300 },
 }, function(s)
@@ -239,14 +247,15 @@ T['an answer that comes late is cancelled and not drawn'] = with({
   s:sees('new')
 end)
 
-T['errors are not shown to somebody who types'] = with({ lines = { '' }, plan = { error = { code = -32803, message = 'broken' } } }, function(s)
+T['an error is told to who asked, not to who types'] = with({
+  lines = { '' }, plan = { error = { code = -32803, message = 'broken' } },
+}, function(s)
   s:type('iab')
   s:hears('textDocument/inlineCompletion')
   vim.wait(150)
-  equal(s:messages(), '')
+  equal(s:screen(24)[24], '-- INSERT --')
   s:type('<M-]>')
-  s:hears('textDocument/inlineCompletion', 2)
-  vim.wait(150)
+  require('child').wait('the message', 5000, function() return s:screen(24)[24] == 'redraft: broken' end)
   equal(s:messages(), '')
 end)
 

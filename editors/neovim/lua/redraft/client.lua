@@ -78,7 +78,6 @@ function M.on(method, listener) listeners[method] = listener end
 
 local function hear(method)
   return function(_, params, ctx)
-    -- 0.7 and later; earlier argument orders are not met here.
     if ctx and ctx.client_id and client_id and ctx.client_id ~= client_id then return end
     if listeners[method] and type(params) == 'table' then listeners[method](params) end
   end

@@ -16,11 +16,11 @@ end
 function M.lines() return lines end
 
 -- Say something once in a session.
-function M.tell(text, level)
+function M.tell(text)
   M.log(text)
   if told[text] then return end
   told[text] = true
-  vim.schedule(function() vim.notify('redraft: ' .. text, level or vim.log.levels.WARN) end)
+  vim.schedule(function() vim.notify('redraft: ' .. text, vim.log.levels.WARN) end)
 end
 
 function M.set(kind, busy, message)
