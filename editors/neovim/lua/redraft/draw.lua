@@ -39,6 +39,13 @@ function M.clear(buf)
   if vim.api.nvim_buf_is_valid(buf) then vim.api.nvim_buf_clear_namespace(buf, namespace, 0, -1) end
 end
 
+-- A word behind a line, where a suggestion was asked for and none came.
+function M.note(buf, row, words)
+  vim.api.nvim_buf_set_extmark(buf, namespace, row, 0, {
+    id = 1, virt_text = { { ' ' .. words:match('^[^\n]*'), 'RedraftHint' } }, virt_text_pos = 'eol',
+  })
+end
+
 -- What stands on the screen row from column `at` on: chunks, and spaces over what would look out behind them.
 local function over(chunks, at, hidden)
   local out, column = {}, at

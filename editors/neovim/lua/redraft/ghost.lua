@@ -21,6 +21,7 @@ local shown  -- { buf, row, col, items, index, after, replaced, client, all }
 local asked  -- { client, id, buf, row, col, tick, kind }
 local timer
 local seen   -- where the last update was, as text
+local noted  -- the buffer where a word stands in place of a suggestion
 local held   -- the keys that act on what is shown
 local cleared -- called once, when the suggestion is gone
 
@@ -42,6 +43,8 @@ local function undraw()
   if held then held:drop() end
   held = nil
   if shown then draw.clear(shown.buf) end
+  if noted then draw.clear(noted) end
+  noted = nil
 end
 
 -- What was typed of the suggestion so far; nil when something else was done.
@@ -172,9 +175,11 @@ local function answered(question, err, result)
     if not remaining() then shown = nil end
     redraw()
   end
-  if question.kind ~= INVOKED or shown then return end
+  if question.kind ~= INVOKED or shown or not still(question) then return end
+  local here = seen
   M.clear()
-  vim.api.nvim_echo({ { 'redraft: ' .. (said or 'no suggestion here') } }, false, {})
+  seen, noted = here, question.buf
+  draw.note(question.buf, question.row, said or 'no suggestion here')
 end
 
 -- Ask for a suggestion at the cursor now.
@@ -223,7 +228,7 @@ function M.update()
     cancel()
     redraw()
     if not shown.draft then return end
-  elseif shown or asked then
+  elseif shown or asked or noted then
     M.clear()
     seen = here
   end
