@@ -11,6 +11,7 @@
 #include "lsp/follow.h"
 #include "lsp/limits.h"
 #include "lsp/link.h"
+#include "lsp/pipe.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -21,13 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum {
-    PIECE = 64 << 10,
-    WATCH_MS = 5000,
-    LEAVE_MS = 700,
-    PIPE_PIECE = 4096,
-    DAEMON_FRAME_BYTES = 32 << 20
-};
+enum { PIECE = 64 << 10, WATCH_MS = 5000, LEAVE_MS = 700, DAEMON_FRAME_BYTES = 32 << 20 };
 
 typedef struct front {
     const rd_front_options *o;
@@ -146,20 +141,10 @@ static void read_client(front *f)
 
 /* ---- sending ---- */
 
-/* A pipe may be shared with others, so that its flags stay as they are; a pipe that polls as writable takes this much
- * without blocking, and a socket can be asked not to block. */
-static ssize_t send_some(int fd, const char *bytes, size_t n)
-{
-    ssize_t sent = send(fd, bytes, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-    if (sent >= 0 || errno != ENOTSOCK) return sent;
-    return write(fd, bytes, n < PIPE_PIECE ? n : PIPE_PIECE);
-}
-
 /* False when the other end is gone. */
 static bool flush(int fd, rd_buf *out, size_t *at)
 {
-    ssize_t sent = send_some(fd, out->data + *at, out->len - *at);
+    ssize_t sent = rd_pipe_write(fd, out->data + *at, out->len - *at);
 
     if (sent < 0) return errno == EAGAIN || errno == EINTR;
     *at += (size_t)sent;
