@@ -17,6 +17,7 @@
 enum {
     TOKENS_UNASKED = 96, /* of ghost text nobody asked for; more is not read */
     ANSWERS = 3,         /* of an invoked request */
+    LOADING_MS = 300,    /* that an automatic request waits for a model that is not there yet */
     TYPING_GAP_MS = 2000 /* a longer pause is not a typing interval */
 };
 
@@ -26,10 +27,10 @@ typedef struct ask {
     rd_id id;
     size_t at, end; /* what is replaced: nothing, or the range of the menu's choice */
     bool invoked;
-    bool list;    /* textDocument/completion */
-    char *chosen; /* what a menu has chosen, to be put in front; NULL: there is no menu */
-    double due;   /* when its job begins; 0: it has begun */
-    double min_confidence;
+    bool list;       /* textDocument/completion */
+    char *chosen;    /* what a menu has chosen, to be put in front; NULL: there is no menu */
+    double due;      /* when its job begins; 0: it has begun */
+    double patience; /* until when it waits for the model to be loaded; 0: for ever */
     int seq;
     rd_around style; /* indent and tab_size */
 } ask;
@@ -233,20 +234,20 @@ static bool is_repeated(int i, const rd_buf *tidied)
     return false;
 }
 
-static double gate_of(rd_suggest *s, double min_confidence)
+static double gate_of(rd_suggest *s, const rd_document *doc)
 {
+    rd_file_settings f =
+        rd_scope_settings(s->l->scope, rd_document_uri(doc), rd_document_language(doc));
     rd_model_state m;
 
-    if (min_confidence >= 0) return min_confidence;
     s->l->conn->o.host->model(s->l->conn->o.host->self, &m);
-    return (double)m.gate;
+    return rd_file_confidence(&f, (double)m.gate);
 }
 
 /* Whether answer `i` is shown; unasked ghost text must be worth it. */
-static fate judge(rd_suggest *s, const ask *a, const rd_event *ev, int i, const rd_buf *text)
+static fate judge(rd_suggest *s, const ask *a, double gate, const rd_event *ev, int i,
+                  const rd_buf *text)
 {
-    double gate = gate_of(s, a->min_confidence);
-
     if (is_blank(text)) return EMPTY;
     if (a->invoked || (double)ev->answers[i].confidence >= gate) return SHOWN;
     explain(s, "not shown: its confidence %.2f is below %.2f (setting minConfidence)",
@@ -259,16 +260,17 @@ static void take_answers(rd_suggest *s, page *p, const rd_document *doc, const r
 {
     rd_buf text[RD_ANSWERS_MOST] = { 0 };
     bool waits = p->ask.ticket != 0;
-    ask ahead = { .min_confidence = -1, .at = p->job_at, .end = p->job_at };
+    ask ahead = { .at = p->job_at, .end = p->job_at };
     const ask *a = waits ? &p->ask : &ahead;
     json_t *items = json_array();
     int most = a->invoked ? RD_ANSWERS_MOST : 1;
+    double gate = gate_of(s, doc);
 
     if (waits) explain(s, "the model has nothing to put here");
     for (int i = 0; i < ev->n_answers && (int)json_array_size(items) < most; i++) {
         rd_buf_append(&text[i], ev->answers[i].text.data, ev->answers[i].text.len);
         tidy(doc, a->at, a->end, &a->style, a->chosen, &text[i]);
-        if (is_repeated(i, text) || judge(s, a, ev, i, &text[i]) != SHOWN) continue;
+        if (is_repeated(i, text) || judge(s, a, gate, ev, i, &text[i]) != SHOWN) continue;
         uint64_t serial = ++s->serial;
 
         if (!a->chosen)
@@ -400,12 +402,8 @@ static bool is_inside_word(const rd_document *doc, size_t at)
 /* Why an automatic request is answered with nothing at once; NULL: it is not. */
 static const char *not_now(rd_suggest *s, const rd_document *doc, const ask *a)
 {
-    rd_model_state m;
-
-    s->l->conn->o.host->model(s->l->conn->o.host->self, &m);
     if (a->chosen && s->l->settings.subtle) return "a menu is open, and the mode is subtle";
     if (a->invoked) return NULL;
-    if (m.phase == RD_MODEL_LOADING) return "the model is being loaded";
     if (is_inside_word(doc, a->at)) return "the cursor stands inside a word";
     return NULL;
 }
@@ -442,6 +440,14 @@ static void supersede(rd_suggest *s, page *p)
     if (p->ask.ticket) answer(s, p, NULL);
 }
 
+static bool is_loaded(const rd_suggest *s)
+{
+    rd_model_state m;
+
+    s->l->conn->o.host->model(s->l->conn->o.host->self, &m);
+    return m.phase == RD_MODEL_READY || m.phase == RD_MODEL_FAILED;
+}
+
 static void take_request(rd_suggest *s, page *p, const rd_document *doc, ask *a, int debounce_ms)
 {
     bool joined = joins(p, doc, a);
@@ -460,6 +466,7 @@ static void take_request(rd_suggest *s, page *p, const rd_document *doc, ask *a,
     if (!a->invoked && !a->chosen && answer_kept(s, p, doc)) return;
     double now = now_of(s);
 
+    if (!a->invoked && !is_loaded(s)) p->ask.patience = now + LOADING_MS;
     p->ask.due = a->invoked ? now : p->changed_ms + debounce(s, p, debounce_ms);
     if (p->ask.due <= now)
         begin(s, p);
@@ -501,7 +508,6 @@ static rd_status request(rd_conn *c, const rd_message *m, bool list, rd_error *e
         return refuse(s, m, list, err);
     }
     a.at = a.end = rd_text_offset(rd_document_text(doc), at, c->lsp->encoding);
-    a.min_confidence = f.min_confidence;
     read_style(json_object_get(m->params, "formattingOptions"), &a);
     if (!list &&
         read_menu(c->lsp, doc, json_object_get(context, "selectedCompletionInfo"), &a, err))
@@ -674,11 +680,24 @@ bool rd_suggest_cancelled(rd_suggest *s, uint64_t ticket)
     return false;
 }
 
+/* The model takes long to come: an answer later would be for a text that nobody looks at any more. */
+static void lose_patience(rd_suggest *s, page *p)
+{
+    p->ask.patience = 0;
+    if (is_loaded(s)) return;
+    explain(s, "the model is being loaded");
+    forget_job(s, p);
+    answer_nothing(s, p);
+}
+
 void rd_suggest_tick(rd_suggest *s, double now)
 {
-    for (int i = 0; i < s->n; i++)
-        if (s->pages[i]->ask.ticket && s->pages[i]->ask.due > 0 && s->pages[i]->ask.due <= now)
-            begin(s, s->pages[i]);
+    for (int i = 0; i < s->n; i++) {
+        ask *a = &s->pages[i]->ask;
+
+        if (a->ticket && a->due > 0 && a->due <= now) begin(s, s->pages[i]);
+        if (a->ticket && a->patience > 0 && a->patience <= now) lose_patience(s, s->pages[i]);
+    }
 }
 
 double rd_suggest_due(const rd_suggest *s)
@@ -689,6 +708,7 @@ double rd_suggest_due(const rd_suggest *s)
         const ask *a = &s->pages[i]->ask;
 
         if (a->ticket && a->due > 0 && (at == 0 || a->due < at)) at = a->due;
+        if (a->ticket && a->patience > 0 && (at == 0 || a->patience < at)) at = a->patience;
     }
     return at;
 }

@@ -298,6 +298,7 @@ static void take_turn(rd_worker *w, entry *e)
 {
     rd_work *k = &e->work;
     rd_error err = { 0 };
+    bool score = k->job->kind == RD_JOB_SCORE;
 
     e->begun = true;
     unlock(w);
@@ -313,7 +314,7 @@ static void take_turn(rd_worker *w, entry *e)
     }
     if (status || k->done) {
         finish(w, e, status, &err);
-    } else if (k->job->watch && k->job->kind != RD_JOB_SCORE) {
+    } else if (k->job->watch && !score) {
         rd_event *ev = new_event(k->job);
 
         rd_work_fill(k, w->o.runner, ev);
@@ -323,7 +324,7 @@ static void take_turn(rd_worker *w, entry *e)
     } else {
         lock(w);
     }
-    if (!status) w->state.step_ms = typical_ms(w, ms);
+    if (!status && !score) w->state.step_ms = typical_ms(w, ms);
     if (status == RD_DEVICE) close_engine(w);
 }
 

@@ -279,6 +279,17 @@ static const draft *best_draft(const rd_hole_run *h)
     return h->n_drafts > 0 ? &h->drafts[0] : NULL;
 }
 
+/* The hole's text is the draft. */
+static void take_draft(rd_hole_run *h, const draft *d)
+{
+    h->n_canvases = 1;
+    rd_canvas_set(&h->canvas[0], d->ids.id, d->ids.n);
+    for (int i = 0; i < d->ids.n; i++)
+        h->canvas[0].slots[i].prob = d->scored ? d->picks[i].watched_prob : d->right;
+    h->confidence = d->right;
+    h->done = true;
+}
+
 /* ---- canvases ---- */
 
 static void drop_canvas(rd_hole_run *h, int at)
@@ -289,28 +300,6 @@ static void drop_canvas(rd_hole_run *h, int at)
     memmove(h->canvas + at, h->canvas + at + 1, (size_t)(h->n_canvases - at) * sizeof dropped);
     rd_canvas_clear(&dropped);
     h->canvas[h->n_canvases] = (rd_canvas){ 0 };
-}
-
-/* Those that are not finished, from `from` on. */
-static void drop_open(rd_hole_run *h, int from)
-{
-    for (int i = h->n_canvases - 1; i >= from; i--)
-        if (!h->canvas[i].done) drop_canvas(h, i);
-}
-
-/* The hole's text is the draft; finished texts stand behind it. */
-static void take_draft(rd_hole_run *h, const draft *d)
-{
-    drop_open(h, 0);
-    if (h->n_canvases == LENGTHS) drop_canvas(h, LENGTHS - 1);
-    memmove(h->canvas + 1, h->canvas, (size_t)h->n_canvases * sizeof *h->canvas);
-    h->canvas[0] = (rd_canvas){ .length = 1.0f };
-    h->n_canvases++;
-    rd_canvas_set(&h->canvas[0], d->ids.id, d->ids.n);
-    for (int i = 0; i < d->ids.n; i++)
-        h->canvas[0].slots[i].prob = d->scored ? d->picks[i].watched_prob : d->right;
-    h->confidence = d->right;
-    h->done = true;
 }
 
 /* The probability that the text as it stands is right; of an unfinished one, the most that it can still become. */
@@ -519,7 +508,8 @@ static bool finished(const rd_hole_run *h)
     return true;
 }
 
-/* The likeliest of what there is: own texts, draft. A draft that no pass has seen is no better than what stands. */
+/* The likeliest of what there is: own texts, draft. A draft that no pass has seen is no better than what stands. What is not
+ * finished is no text: it falls out. */
 static void conclude(rd_hole_run *h)
 {
     const draft *best = best_draft(h);
@@ -530,10 +520,10 @@ static void conclude(rd_hole_run *h)
 
     h->confidence = own_chance(h, &h->canvas[0]);
     h->done = true;
-    drop_open(h, 1);
-    if (!best || !h->started || (whole && h->o.lead * best->right <= h->confidence)) return;
-    if (!whole) drop_canvas(h, 0);
-    take_draft(h, best);
+    for (int i = h->n_canvases - 1; i > 0; i--)
+        if (!h->canvas[i].done) drop_canvas(h, i);
+    if (best && h->started && (!whole || h->o.lead * best->right > h->confidence))
+        take_draft(h, best);
 }
 
 rd_status rd_hole_step(rd_hole_run *h, bool *done, rd_error *err)

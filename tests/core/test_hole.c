@@ -382,6 +382,7 @@ Test(hole, lays_open_what_it_weighed, .timeout = 60)
     for (int k = 0; k < n; k++) cr_expect_eq(ids.id[k], s[k].token);
     cr_expect_float_eq(exp(is.sure),
                        (double)rd_hole_confidence(h) / (1.0 - (double)rd_hole_confidence(h)), 1e-4);
+    cr_expect_float_eq(is.right, rd_hole_confidence(h), 1e-6);
     for (rd_ids_reset(&ids); rd_hole_text_at(h, i, &is, &ids) && !is.draft; i++) rd_ids_reset(&ids);
     cr_assert(is.draft && is.scored);
     cr_expect_eq(is.tokens, 4);
@@ -390,6 +391,37 @@ Test(hole, lays_open_what_it_weighed, .timeout = 60)
     cr_expect_eq(ids.n, 4);
     cr_expect_eq(ids.id[3], 23);
     cr_expect_not(rd_hole_text_at(h, i + 1, &is, &ids));
+    rd_ids_clear(&ids);
+    rd_hole_close(h);
+    close_bed(&b);
+}
+
+Test(hole, shows_each_draft_once_it_has_seen_them, .timeout = 60)
+{
+    int32_t text[] = { 20, 21, 22, 23 };
+    bed b = open_counting_bed();
+    rd_hole_draft drafts[] = { { text, 4, 1.5f }, { text + 1, 2, 1.0f }, { text + 2, 1, 0.5f } };
+    rd_hole_run *h;
+    rd_hole_text is;
+    rd_ids ids = { 0 };
+    rd_error err;
+    bool done;
+    int i = 0, seen = 0;
+
+    b.o.take_draft = 2.0f;
+    first_step(&b, &h, drafts, 3, &done);
+    while (!done) cr_assert(!rd_hole_step(h, &done, &err));
+    for (; rd_hole_text_at(h, i, &is, &ids); i++) {
+        if (is.draft) {
+            cr_expect_eq(is.tokens, drafts[seen].n);
+            cr_expect_eq(ids.id[0], drafts[seen].id[0]);
+            cr_expect_float_eq(is.alike, drafts[seen].alike, 1e-6);
+            cr_expect(is.right > 0.0f && is.right < 1.0f);
+            seen++;
+        }
+        rd_ids_reset(&ids);
+    }
+    cr_assert_eq(seen, 3);
     rd_ids_clear(&ids);
     rd_hole_close(h);
     close_bed(&b);

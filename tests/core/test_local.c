@@ -69,6 +69,7 @@ static int check_texts(void *run, const rd_step *s)
             continue;
         }
         cr_expect_gt(text[n].len, 0);
+        cr_expect_null(strstr(text[n].data, "<|"), "%s", text[n].data);
         cr_expect(confidence >= 0.0f && confidence <= 1.0f);
         if (n > 1) cr_expect_leq(confidence, last, "%g after %g", (double)confidence, (double)last);
         last = confidence;

@@ -262,11 +262,11 @@ Test(suggest, an_answer_for_an_older_text_is_dropped)
 Test(suggest, a_menus_choice_stands_in_front)
 {
     editor *e = begin(NULL, "int x = va;\n");
-    static const char request[] =
+    const char *const request =
         "{'textDocument':{'uri':'" A "'},'position':{'line':0,'character':10},'context':{"
         "'triggerKind':2,'selectedCompletionInfo':{'range':{'start':{'line':0,'character':8},"
         "'end':{'line':0,'character':10}},'text':'value'}}}";
-    int id = editor_request(e, "textDocument/inlineCompletion", request, 0);
+    int id = editor_request(e, "textDocument/inlineCompletion", request);
 
     cr_assert_str_eq(editor_job(e)->prefix.data, "int x = value");
     cr_assert_str_eq(e->jobs[0]->suffix.data, ";\n");
@@ -275,7 +275,7 @@ Test(suggest, a_menus_choice_stands_in_front)
     editor_close(e);
 
     e = begin("{\"mode\":\"subtle\"}", "int x = va;\n");
-    id = editor_request(e, "textDocument/inlineCompletion", request, 0);
+    id = editor_request(e, "textDocument/inlineCompletion", request);
     cr_assert_eq(count(e, id, NULL), 0, "subtle: a menu is open");
     editor_close(e);
 }
@@ -290,22 +290,33 @@ Test(suggest, nothing_inside_a_word_unless_invoked)
     editor_close(e);
 }
 
-Test(suggest, nothing_unasked_while_the_model_is_being_loaded)
+Test(suggest, an_unasked_request_waits_a_moment_for_the_model_and_not_longer)
 {
     editor *e = begin(NULL, "int x = ;\n");
+    json_t *status = NULL, *next;
+    int id;
 
     e->model.phase = RD_MODEL_LOADING;
     rd_conn_model_changed(e->conn);
-    cr_assert_eq(count(e, ask(e, 0, 8, 2), NULL), 0);
+    id = ask(e, 0, 8, 2);
+    editor_waits(e, 250);
+    cr_assert_eq(count(e, id, NULL), -2);
+    editor_waits(e, 100);
+    cr_assert_eq(count(e, id, NULL), 0);
     cr_assert(strstr(why(e), "loaded"), "%s", why(e));
-    json_t *status = NULL, *next;
-
     while ((next = editor_note(e, "$/redraft/status"))) {
         json_decref(status);
         status = next;
     }
     cr_assert(json_is_true(json_object_get(json_object_get(status, "params"), "busy")));
     json_decref(status);
+
+    id = ask(e, 0, 8, 1);
+    editor_waits(e, 5000);
+    cr_assert_eq(count(e, id, NULL), -2, "who invoked it waits");
+    e->model.phase = RD_MODEL_READY;
+    editor_model_says(e, 0.9, "1", NULL);
+    cr_assert_eq(count(e, id, NULL), 1);
     editor_close(e);
 }
 
@@ -409,15 +420,15 @@ Test(suggest, drafts_go_to_those_who_asked_for_them)
 
 Test(suggest, ordinary_completion_is_for_those_who_set_it)
 {
-    static const char request[] =
+    const char *const request =
         "{'textDocument':{'uri':'" A "'},'position':{'line':0,'character':8}}";
     editor *e = begin(NULL, "int x = ;\n");
 
-    cr_assert_eq(count(e, editor_request(e, "textDocument/completion", request, 0), NULL), 0);
+    cr_assert_eq(count(e, editor_request(e, "textDocument/completion", request), NULL), 0);
     cr_assert_eq(e->submitted, 0);
     editor_close(e);
     e = begin("{\"completion\":true}", "int x = ;\n");
-    int id = editor_request(e, "textDocument/completion", request, 0);
+    int id = editor_request(e, "textDocument/completion", request);
     json_t *item;
 
     editor_model_says(e, 0.9, "f(1)", NULL);

@@ -265,8 +265,8 @@ test("an id that is still open is not answered twice", () => withServer(async (s
     const uri = file("a = \n");
     await s.initialize();
     s.send(opened(uri, "a = \n"));
-    s.send({ id: 1, method: "textDocument/inlineCompletion", params: { ...inline(uri, 0, 4), context: { triggerKind: 1 } } });
-    s.send({ id: 1, method: "textDocument/inlineCompletion", params: { ...inline(uri, 0, 4), context: { triggerKind: 1 } } });
+    const asked = frame({ jsonrpc: "2.0", id: 1, method: "textDocument/inlineCompletion", params: { ...inline(uri, 0, 4), context: { triggerKind: 1 } } });
+    s.write(Buffer.concat([asked, asked]));
     await s.answer(1);
     await s.stop();
 }));
@@ -294,11 +294,14 @@ for (const where of ["processId", "--clientProcessId"]) {
 
 test("shutdown cancels what is open", () => withServer(async (s) => {
     const uri = file("a = \n");
-    await s.initialize({ initializationOptions: { debounceMs: 5000 } });
+    await s.initialize();
     s.send(opened(uri, "a = \n"));
-    s.send({ id: 1, method: "textDocument/inlineCompletion", params: inline(uri, 0, 4) });
-    await s.request(2, "shutdown");
+    s.write(Buffer.concat([
+        frame({ jsonrpc: "2.0", id: 1, method: "textDocument/inlineCompletion", params: { ...inline(uri, 0, 4), context: { triggerKind: 1 } } }),
+        frame({ jsonrpc: "2.0", id: 2, method: "shutdown" }),
+    ]));
     failed(await s.answer(1), -32800);
+    assert.equal((await s.answer(2)).result, null);
     s.send({ method: "exit" });
     assert.equal(await s.end(), 0);
 }));
