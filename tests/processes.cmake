@@ -1,6 +1,10 @@
 # The daemon's processes with a runner that needs no model, and what is started against them.
 add_executable(processes fake/process.c fake/echo.c)
 target_link_libraries(processes PRIVATE rd_daemon)
+target_compile_definitions(processes PRIVATE RD_TEST_RUNNER=rd_echo_runner)
+add_executable(redraft-scripted fake/process.c fake/script.c)
+target_link_libraries(redraft-scripted PRIVATE rd_daemon)
+target_compile_definitions(redraft-scripted PRIVATE RD_TEST_RUNNER=rd_script_runner)
 rd_test(lsp/test_processes.c rd_lsp)
 target_sources(test_processes PRIVATE e2e/client.c fake/echo.c)
 target_compile_definitions(test_processes PRIVATE RD_PROCESS="$<TARGET_FILE:processes>")
