@@ -216,7 +216,7 @@ class Editor {
     // The settings that are pulled after `before` earlier pulls have arrived.
     async pull(before) {
         await this.until(() => this.pulled.length > before, "workspace/configuration");
-        await this.request("redraft/nothing").catch(() => {});
+        await this.request("redraft/nothing", {}).catch(() => {});
     }
 
     async configure(settings) {

@@ -18,6 +18,9 @@ const folder = fs.mkdtempSync(path.join(os.tmpdir(), "redraft-protocol-"));
 const home = path.join(folder, "home");
 const project = fs.realpathSync(folder) + "/project";
 for (const f of [home, project, path.join(home, "run")]) fs.mkdirSync(f, { mode: 0o700 });
+// A daemon that a killed test leaves behind ends by itself soon.
+fs.mkdirSync(path.join(home, ".config/redraft"), { recursive: true });
+fs.writeFileSync(path.join(home, ".config/redraft/config.json"), JSON.stringify({ idleExitSeconds: 5 }));
 process.on("exit", () => fs.rmSync(folder, { recursive: true, force: true }));
 
 function environment() {
