@@ -105,7 +105,7 @@ static const struct {
     [RD_ORDER_REWRITE] = { "rewrite", "redraft.rewrite", "Rewrite selection", "refactor.rewrite" },
     [RD_ORDER_FILL] = { "fill", "redraft.fill", "Fill this hole", "quickfix" },
     [RD_ORDER_MEND] = { "mend", "redraft.fixDoubtful", "Fix doubtful tokens here",
-                       "refactor.rewrite" },
+                        "refactor.rewrite" },
     [RD_ORDER_FLAG] = { NULL, "redraft.showDoubtful", NULL, NULL },
 };
 
@@ -147,8 +147,8 @@ static json_t *data_of(const rd_document *doc, rd_order_kind kind, span s)
 }
 
 /* `title`: of which kind the words are; it differs from `kind` where a flagged span is rewritten at once. */
-static json_t *offer(const rd_lsp *l, const rd_document *doc, rd_order_kind title, rd_order_kind kind,
-                     span s)
+static json_t *offer(const rd_lsp *l, const rd_document *doc, rd_order_kind title,
+                     rd_order_kind kind, span s)
 {
     json_t *action =
         json_pack("{s:s, s:s}", "title", offers[title].title, "kind", offers[title].kind);

@@ -399,8 +399,9 @@ void rd_carriers_stop(rd_carriers *all)
                           c->hello.protocol == RD_MCP ? RD_FRAMING_LINE : RD_FRAMING_HEADER,
                           message.data, message.len);
             rd_buf_clear(&message);
-            settle(c);
         }
+        if (c->conn) rd_conn_end(c->conn);
+        settle(c);
         finish(c);
     }
 }

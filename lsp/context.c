@@ -128,7 +128,7 @@ static void copy_around(const rd_document *doc, size_t most, rd_buf *out)
     if (n > most) {
         start = at > most / 2 ? at - most / 2 : 0;
         if (start > n - most) start = n - most;
-        end = line_before(t, start, start + most);
+        if (start + most < n) end = line_before(t, start, start + most);
         start = line_behind(t, start, end);
     }
     rd_text_copy(t, start, end, out);

@@ -79,7 +79,7 @@ int rd_doubts_find(rd_doubt_use use, const char *text, size_t n, const rd_score 
         const char *best = s[i].best;
 
         for (; text[start] == ' ' && *best == ' '; start++) best++;
-        bool on = count > 0 && goes_on(&out[count - 1], text, n, start, limits[use].gap);
+        bool on = count > 0 && goes_on(&out[count - 1], text, n, s[i].start, limits[use].gap);
 
         if (!on) {
             if (count > 0) close_doubt(&out[count - 1], text, n);

@@ -11,27 +11,24 @@
 #include "lsp/follow.h"
 #include "lsp/limits.h"
 #include "lsp/link.h"
+#include "lsp/pipe.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum {
-    PIECE = 64 << 10,
-    WATCH_MS = 5000,
-    LEAVE_MS = 700,
-    PIPE_PIECE = 4096,
-    DAEMON_FRAME_BYTES = 32 << 20
-};
+enum { PIECE = 64 << 10, WATCH_MS = 5000, LEAVE_MS = 700, DAEMON_FRAME_BYTES = 32 << 20 };
 
 typedef struct front {
     const rd_front_options *o;
     rd_follow *follow;
     rd_wire *client_wire, *daemon_wire;
+    int signals;                       /* a descriptor that tells SIGTERM, SIGINT and SIGHUP */
     int daemon;                        /* -1: none */
     size_t to_client_at, to_daemon_at; /* bytes already sent of the follower's buffers */
     double leave_at_ms;                /* when the client is gone: the end; 0: not yet */
@@ -144,20 +141,10 @@ static void read_client(front *f)
 
 /* ---- sending ---- */
 
-/* A pipe may be shared with others, so that its flags stay as they are; a pipe that polls as writable takes this much
- * without blocking, and a socket can be asked not to block. */
-static ssize_t send_some(int fd, const char *bytes, size_t n)
-{
-    ssize_t sent = send(fd, bytes, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-    if (sent >= 0 || errno != ENOTSOCK) return sent;
-    return write(fd, bytes, n < PIPE_PIECE ? n : PIPE_PIECE);
-}
-
 /* False when the other end is gone. */
 static bool flush(int fd, rd_buf *out, size_t *at)
 {
-    ssize_t sent = send_some(fd, out->data + *at, out->len - *at);
+    ssize_t sent = rd_pipe_write(fd, out->data + *at, out->len - *at);
 
     if (sent < 0) return errno == EAGAIN || errno == EINTR;
     *at += (size_t)sent;
@@ -214,17 +201,18 @@ static void turn(front *f)
 {
     bool hear_client = !f->client_gone && unsent_to_daemon(f) < RD_PAUSE_UNSENT_BYTES &&
                        unsent_to_client(f) < RD_PAUSE_UNSENT_BYTES;
-    struct pollfd p[3] = {
+    struct pollfd p[4] = {
         { .fd = f->client_gone ? -1 : f->o->in, .events = hear_client ? POLLIN : 0 },
         { .fd = f->o->out, .events = unsent_to_client(f) ? POLLOUT : 0 },
         { .fd = f->daemon },
+        { .fd = f->signals, .events = POLLIN },
     };
 
     if (unsent_to_client(f) < RD_PAUSE_UNSENT_BYTES) p[2].events |= POLLIN;
     if (unsent_to_daemon(f)) p[2].events |= POLLOUT;
     if (!p[2].events) p[2].fd = -1; /* or its end would be told again and again */
-    if (poll(p, 3, wait_ms(f, rd_now_ms())) <= 0) return;
-    if (p[1].revents & (POLLERR | POLLHUP | POLLNVAL)) client_died(f);
+    if (poll(p, 4, wait_ms(f, rd_now_ms())) <= 0) return;
+    if (p[3].revents || p[1].revents & (POLLERR | POLLHUP | POLLNVAL)) client_died(f);
     if (p[1].revents & POLLOUT &&
         !flush(f->o->out, rd_follow_to_client(f->follow), &f->to_client_at))
         client_died(f);
@@ -252,6 +240,19 @@ static bool is_done(front *f, double now, bool *told)
     return now >= f->leave_at_ms || (f->daemon < 0 && unsent_to_client(f) == 0);
 }
 
+/* Asked to end, the front leaves as if its client had gone. */
+static int take_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
 int rd_front_run(const rd_front_options *o)
 {
     front *f = rd_alloc0(sizeof *f);
@@ -259,6 +260,7 @@ int rd_front_run(const rd_front_options *o)
 
     f->o = o;
     f->daemon = -1;
+    f->signals = take_signals();
     f->follow = rd_follow_new(o->protocol);
     f->client_wire = rd_wire_new(framing_of(f), RD_MOST_FRAME_BYTES);
     find_daemon(f);
@@ -270,6 +272,7 @@ int rd_front_run(const rd_front_options *o)
     int code = f->broken ? 1 : rd_follow_code(f->follow);
 
     lose_daemon(f);
+    if (f->signals >= 0) close(f->signals);
     rd_wire_free(f->client_wire);
     rd_wire_free(f->daemon_wire);
     rd_follow_free(f->follow);

@@ -32,7 +32,7 @@
 #define RD_MOST_ACTION_BYTES \
     ((size_t)32 << 10) /* of text that is rewritten or looked at in one go */
 #define RD_MOST_INSTRUCTION_BYTES ((size_t)8 << 10)
-#define RD_MOST_ORDERS             32 /* under way for one connection */
+#define RD_MOST_ORDERS            32 /* under way for one connection */
 /* An agent. */
 #define RD_MOST_TOOL_CALLS      32     /* of a connection, not answered yet */
 #define RD_MOST_TOOL_MS         600000 /* that a call may ask for */

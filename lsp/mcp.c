@@ -254,7 +254,7 @@ static void answer_text(rd_conn *c, uint64_t ticket, bool modern, const char *te
 /* Takes `structured`. */
 static void answer_structured(rd_conn *c, uint64_t ticket, bool modern, json_t *structured)
 {
-    char *text = json_dumps(structured, JSON_COMPACT);
+    char *text = json_dumps(structured, JSON_COMPACT | JSON_REAL_PRECISION(15));
 
     answer(c, ticket, modern,
            json_pack("{s:[{s:s, s:s}], s:o, s:b}", "content", "type", "text", "text", text,

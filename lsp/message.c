@@ -126,10 +126,10 @@ static int append(const char *bytes, size_t n, void *out)
 
 void rd_message_write(rd_buf *out, const json_t *message)
 {
-    json_dump_callback(message, append, out, JSON_COMPACT);
+    json_dump_callback(message, append, out, JSON_COMPACT | JSON_REAL_PRECISION(15));
 }
 
-/* Writes and gives back the message. */
+/* Writes and gives back the message. Fifteen digits of a number are all that one reads; more are noise. */
 static void write_message(rd_buf *out, json_t *message)
 {
     json_object_set_new(message, "jsonrpc", json_string("2.0"));

@@ -266,7 +266,10 @@ static void finish(rd_orders *ws, work *w)
             fail_stale(ws, w);
             return;
         }
-        if (p->text.data)
+        if (!p->text.data) continue;
+        if (w->kind == RD_ORDER_FILL)
+            rd_rewrite_put(&r, rd_document_text(doc), start, end, p->text.data, p->text.len);
+        else
             rd_rewrite_add(&r, rd_document_text(doc), start, end, p->text.data, p->text.len);
     }
     if (r.n == 0) {

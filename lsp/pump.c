@@ -2,12 +2,16 @@
 #include "lsp/pump.h"
 
 #include "core/base/memory.h"
+#include "lsp/pipe.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,6 +20,7 @@ enum { PIECE = 64 << 10 };
 
 struct rd_pump {
     int in, out, end;
+    int stop_reader, stop_writer; /* eventfd: leave, whatever is on its way */
     pthread_t reader, writer;
 };
 
@@ -29,12 +34,23 @@ rd_status rd_pump_take_stdout(int *out, rd_error *err)
     return RD_OK;
 }
 
-static bool write_whole(int fd, const char *bytes, size_t n)
+/* Until `fd` can be read or written; false when told to stop. */
+static bool wait_for(int fd, short events, int stop)
+{
+    struct pollfd p[2] = { { .fd = fd, .events = events }, { .fd = stop, .events = POLLIN } };
+
+    while (poll(p, 2, -1) < 0)
+        if (errno != EINTR) return false;
+    return !p[1].revents;
+}
+
+static bool write_whole(int fd, const char *bytes, size_t n, int stop)
 {
     while (n > 0) {
-        ssize_t done = write(fd, bytes, n);
+        if (!wait_for(fd, POLLOUT, stop)) return false;
+        ssize_t done = rd_pipe_write(fd, bytes, n);
 
-        if (done < 0 && errno == EINTR) continue;
+        if (done < 0 && (errno == EINTR || errno == EAGAIN)) continue;
         if (done <= 0) return false;
         bytes += done;
         n -= (size_t)done;
@@ -42,16 +58,16 @@ static bool write_whole(int fd, const char *bytes, size_t n)
     return true;
 }
 
-/* Until one of the two ends. */
-static void carry(int from, int to)
+/* Until one of the two ends, or told to stop. */
+static void carry(int from, int to, int stop)
 {
     char piece[PIECE];
 
-    for (;;) {
+    while (wait_for(from, POLLIN, stop)) {
         ssize_t got = read(from, piece, sizeof piece);
 
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0 || !write_whole(to, piece, (size_t)got)) return;
+        if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+        if (got <= 0 || !write_whole(to, piece, (size_t)got, stop)) return;
     }
 }
 
@@ -59,7 +75,7 @@ static void *reader(void *arg)
 {
     rd_pump *p = arg;
 
-    carry(p->in, p->end);
+    carry(p->in, p->end, p->stop_reader);
     shutdown(p->end, SHUT_WR);
     return NULL;
 }
@@ -68,36 +84,54 @@ static void *writer(void *arg)
 {
     rd_pump *p = arg;
 
-    carry(p->end, p->out);
+    carry(p->end, p->out, p->stop_writer);
     shutdown(p->end, SHUT_RD); /* nobody reads our output: the daemon sees it at its next write */
     return NULL;
 }
 
-rd_status rd_pump_open(int in, int out, rd_pump **pump, int *socket, rd_error *err)
+static void end_thread(pthread_t thread, int stop)
 {
-    rd_pump *p = rd_alloc0(sizeof *p);
-    int ends[2];
+    uint64_t one = 1;
 
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) {
-        free(p);
-        return rd_fail(err, RD_IO, "a pair of sockets: %s", strerror(errno));
-    }
-    p->in = in;
-    p->out = out;
-    p->end = ends[0];
+    if (write(stop, &one, sizeof one) == sizeof one) pthread_join(thread, NULL);
+}
+
+static void free_pump(rd_pump *p)
+{
+    close(p->end);
+    close(p->stop_reader);
+    close(p->stop_writer);
+    free(p);
+}
+
+static int start_threads(rd_pump *p)
+{
     int failed = pthread_create(&p->reader, NULL, reader, p);
 
-    if (!failed) {
-        failed = pthread_create(&p->writer, NULL, writer, p);
-        if (failed) {
-            pthread_cancel(p->reader);
-            pthread_join(p->reader, NULL);
-        }
-    }
+    if (failed) return failed;
+    failed = pthread_create(&p->writer, NULL, writer, p);
+    if (failed) end_thread(p->reader, p->stop_reader);
+    return failed;
+}
+
+rd_status rd_pump_open(int in, int out, rd_pump **pump, int *socket, rd_error *err)
+{
+    rd_pump *p;
+    int ends[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+        return rd_fail(err, RD_IO, "a pair of sockets: %s", strerror(errno));
+    p = rd_alloc0(sizeof *p);
+    *p = (rd_pump){ .in = in,
+                    .out = out,
+                    .end = ends[0],
+                    .stop_reader = eventfd(0, EFD_CLOEXEC),
+                    .stop_writer = eventfd(0, EFD_CLOEXEC) };
+    int failed = p->stop_reader < 0 || p->stop_writer < 0 ? errno : start_threads(p);
+
     if (failed) {
-        close(ends[0]);
         close(ends[1]);
-        free(p);
+        free_pump(p);
         return rd_fail(err, RD_IO, "a thread: %s", strerror(failed));
     }
     *pump = p;
@@ -105,13 +139,13 @@ rd_status rd_pump_open(int in, int out, rd_pump **pump, int *socket, rd_error *e
     return RD_OK;
 }
 
+/* The writer ends by itself when it passed on the daemon's last byte. */
 void rd_pump_close(rd_pump *p, int wait_ms)
 {
     struct timespec until;
 
     if (!p) return;
-    pthread_cancel(p->reader);
-    pthread_join(p->reader, NULL);
+    end_thread(p->reader, p->stop_reader);
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += wait_ms / 1000;
     until.tv_nsec += wait_ms % 1000 * 1000000L;
@@ -119,10 +153,6 @@ void rd_pump_close(rd_pump *p, int wait_ms)
         until.tv_sec++;
         until.tv_nsec -= 1000000000L;
     }
-    if (pthread_timedjoin_np(p->writer, NULL, &until)) {
-        pthread_cancel(p->writer);
-        pthread_join(p->writer, NULL);
-    }
-    close(p->end);
-    free(p);
+    if (pthread_timedjoin_np(p->writer, NULL, &until)) end_thread(p->writer, p->stop_writer);
+    free_pump(p);
 }

@@ -1,6 +1,6 @@
 /* pump.h - our stdin and stdout, whatever they are, as one end of a socket pair.
  *
- * A file, a terminal or a pipe of somebody else's is read and written by two threads that may block, and none of its flags
+ * A file, a terminal or a pipe of somebody else's is read and written by two threads that may wait, and none of its flags
  * is changed: they belong to others too.
  */
 #ifndef RD_LSP_PUMP_H

@@ -68,43 +68,72 @@ static void append_lines(rd_buf *out, const char *s, size_t n, bool crlf)
     }
 }
 
-/* The plain edits, as edits of the document. */
-static void add_edits(rd_rewrite *r, const rd_buf *bytes, size_t start, const rd_buf *old,
-                      const rd_buf *fresh, bool crlf)
+/* A span, and what an answer makes of it. */
+typedef struct change {
+    size_t start;
+    rd_buf bytes, old, fresh; /* as it stands; plain; plain too */
+    bool crlf;
+} change;
+
+/* False when the answer is none. */
+static bool make_change(change *c, const rd_text *t, size_t start, size_t end, const char *answer,
+                        size_t n)
 {
-    rd_text_edit *list;
-    int n = rd_diff_texts(old->data, old->len, fresh->data, fresh->len, &list);
+    *c = (change){ .start = start, .crlf = ends_in_crlf(t, start) };
+    rd_buf_append(&c->bytes, "", 0);
+    rd_text_copy(t, start, end, &c->bytes);
+    rd_buf_append(&c->old, c->bytes.data, c->bytes.len);
+    rd_buf_append(&c->fresh, answer, n);
+    rd_rewrite_plain(&c->old);
+    rd_rewrite_plain(&c->fresh);
+    if (is_white(&c->fresh) && !is_white(&c->old)) return false;
+    fit_end(&c->old, &c->fresh);
+    return true;
+}
 
-    r->edits = rd_resize(r->edits, (size_t)(r->n + n) + 1, sizeof *r->edits);
-    for (int i = 0; i < n; i++) {
-        const rd_text_edit *e = &list[i];
-        rd_edit *to = &r->edits[r->n++];
+static void clear_change(change *c)
+{
+    rd_buf_clear(&c->bytes);
+    rd_buf_clear(&c->old);
+    rd_buf_clear(&c->fresh);
+}
 
-        *to = (rd_edit){ .start = start + rd_rewrite_unplain(bytes->data, bytes->len, e->start),
-                         .end = start + rd_rewrite_unplain(bytes->data, bytes->len, e->end) };
-        append_lines(&to->text, fresh->data + e->from, e->to - e->from, crlf);
-    }
-    free(list);
+/* A plain edit, as one of the document. */
+static void add_edit(rd_rewrite *r, const change *c, const rd_text_edit *e)
+{
+    rd_edit *to;
+
+    r->edits = rd_resize(r->edits, (size_t)r->n + 1, sizeof *r->edits);
+    to = &r->edits[r->n++];
+    *to = (rd_edit){ .start = c->start + rd_rewrite_unplain(c->bytes.data, c->bytes.len, e->start),
+                     .end = c->start + rd_rewrite_unplain(c->bytes.data, c->bytes.len, e->end) };
+    append_lines(&to->text, c->fresh.data + e->from, e->to - e->from, c->crlf);
 }
 
 void rd_rewrite_add(rd_rewrite *r, const rd_text *t, size_t start, size_t end, const char *answer,
                     size_t n)
 {
-    rd_buf bytes = { 0 }, old = { 0 }, fresh = { 0 };
+    change c;
+    rd_text_edit *list = NULL;
 
-    rd_buf_append(&bytes, "", 0);
-    rd_text_copy(t, start, end, &bytes);
-    rd_buf_append(&old, bytes.data, bytes.len);
-    rd_buf_append(&fresh, answer, n);
-    rd_rewrite_plain(&old);
-    rd_rewrite_plain(&fresh);
-    if (!is_white(&fresh) || is_white(&old)) {
-        fit_end(&old, &fresh);
-        add_edits(r, &bytes, start, &old, &fresh, ends_in_crlf(t, start));
+    if (make_change(&c, t, start, end, answer, n)) {
+        int count = rd_diff_texts(c.old.data, c.old.len, c.fresh.data, c.fresh.len, &list);
+
+        for (int i = 0; i < count; i++) add_edit(r, &c, &list[i]);
     }
-    rd_buf_clear(&bytes);
-    rd_buf_clear(&old);
-    rd_buf_clear(&fresh);
+    free(list);
+    clear_change(&c);
+}
+
+void rd_rewrite_put(rd_rewrite *r, const rd_text *t, size_t start, size_t end, const char *answer,
+                    size_t n)
+{
+    change c;
+
+    if (make_change(&c, t, start, end, answer, n) &&
+        (c.old.len != c.fresh.len || memcmp(c.old.data, c.fresh.data, c.old.len) != 0))
+        add_edit(r, &c, &(rd_text_edit){ 0, c.old.len, 0, c.fresh.len });
+    clear_change(&c);
 }
 
 void rd_rewrite_clear(rd_rewrite *r)

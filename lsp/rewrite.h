@@ -29,6 +29,9 @@ typedef struct rd_rewrite {
  * is no answer. */
 void rd_rewrite_add(rd_rewrite *r, const rd_text *t, size_t start, size_t end, const char *answer,
                     size_t n);
+/* The same as one edit of the whole span: what stood there has nothing to do with what comes. */
+void rd_rewrite_put(rd_rewrite *r, const rd_text *t, size_t start, size_t end, const char *answer,
+                    size_t n);
 void rd_rewrite_clear(rd_rewrite *r);
 
 /* `\r\n` to `\n`, in place. */

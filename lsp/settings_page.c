@@ -1,35 +1,36 @@
 /* settings_page.c - the table as a page for people: docs/config.md. */
 #include "lsp/settings_table.h"
 
-static const char page_head[] = "# Settings\n"
-                                "\n"
-                                "Nothing has to be set. All settings are one JSON object with the "
-                                "names below. Later wins: the default, "
-                                "the user's file (`$XDG_CONFIG_HOME/redraft/config.json`, else "
-                                "`~/.config/redraft/config.json`), the "
-                                "environment, the command line; then, for each editor, "
-                                "`initializationOptions` and the section `redraft` of its "
-                                "settings. A wrong value is said once and the one before is kept; "
-                                "`null` is the same as not set.\n"
-                                "\n"
-                                "A project may have a `.redraft.json` in its folder or in those "
-                                "below. It holds for the files below it and "
-                                "only narrows: the column *project* says how. A project's file "
-                                "that cannot be read excludes everything below it.\n"
-                                "\n"
-                                "| setting | value | default | project | |\n"
-                                "| --- | --- | --- | --- | --- |\n";
-
-static const char page_own[] =
+static const char page_head[] =
+    "# Settings\n"
     "\n"
-    "## The user's own\n"
+    "Nothing has to be set. All settings are one JSON object with the names below. Later wins: "
+    "the\n"
+    "default, the user's file (`$XDG_CONFIG_HOME/redraft/config.json`, else\n"
+    "`~/.config/redraft/config.json`), the environment, the command line; then, for each editor,\n"
+    "`initializationOptions` and the section `redraft` of its settings. A wrong value is said once "
+    "and\n"
+    "the one before is kept; `null` is the same as not set.\n"
     "\n"
-    "What loads code, reads weights or writes files. Only the user's file, the environment and the "
-    "command line set these; "
-    "an editor or a project that does is told so. Paths are absolute or begin with `~/`.\n"
+    "A project may have a `.redraft.json` in its folder or in those below. It holds for the files "
+    "below\n"
+    "it and only narrows: the column *project* says how. One that cannot be read excludes all "
+    "below it.\n"
     "\n"
-    "| setting | value | default | environment | |\n"
+    "| setting | value | default | project | |\n"
     "| --- | --- | --- | --- | --- |\n";
+
+static const char page_own[] = "\n"
+                               "## The user's own\n"
+                               "\n"
+                               "What loads code, reads weights or writes files. Only the user's "
+                               "file, the environment and the\n"
+                               "command line set these; an editor or a project that does is told "
+                               "so. Paths are absolute or begin\n"
+                               "with `~/`.\n"
+                               "\n"
+                               "| setting | value | default | environment | |\n"
+                               "| --- | --- | --- | --- | --- |\n";
 
 static const char *default_of(const rd_setting *s, const rd_config *c, rd_buf *text)
 {

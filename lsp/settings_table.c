@@ -52,7 +52,7 @@ const rd_setting rd_settings_table[] = {
     { "log", RD_SETTING_LEVEL, OWN(log), .words = levels, .environment = "REDRAFT_LOG",
       .help = "how much is logged; the text of documents at `debug` only" },
     { "idleUnloadSeconds", RD_SETTING_COUNT, OWN(idle_unload_s), .least = 1, .most = 604800,
-      .help = "without a request for so long, the model's memory is given back" },
+      .help = "without an editor for so long, the model's memory is given back" },
     { "idleExitSeconds", RD_SETTING_COUNT, OWN(idle_exit_s), .least = 1, .most = 604800,
       .help = "without an editor for so long, the daemon ends" },
 };
@@ -67,7 +67,7 @@ const rd_setting *rd_setting_find(const char *name)
 }
 
 /* Half a second is what one still waits for at a pause, 75 ms is shorter than most gaps between words and longer than those
- * inside one. Loading the built-in model takes less than a second, so ten minutes without a request give it back. */
+ * inside one. Loading the built-in model takes less than a second, so ten minutes without an editor give it back. */
 void rd_config_init(rd_config *c)
 {
     *c = (rd_config){ .client = { .enable = true,

@@ -1,12 +1,17 @@
 /* process.c - the processes of the daemon with a runner that needs no model: `serve`, `stdio`, `mcp`, `status`, `stop`.
  *
- * Built once for each runner: `processes` with the echo of echo.h, `redraft-scripted` with the script of script.h.
- * RD_STARTS in the environment of a front is how many daemons may be started within a minute, for storms that kill more.
+ * The echo's answers name what they were asked about, for storms; with RD_SCRIPT it is script.h's, for clients that look at
+ * what they get. RD_STARTS in the environment of a front is how many daemons may be started within a minute, for storms that kill more.
  */
 #include "lsp/link.h"
 #include "lsp/process.h"
-#include "tests/fake/echo.h"
+#ifdef RD_SCRIPT
 #include "tests/fake/script.h"
+#define RUNNER rd_script_runner
+#else
+#include "tests/fake/echo.h"
+#define RUNNER rd_echo_runner
+#endif
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -32,7 +37,7 @@ static long number_of(int argc, char **argv, const char *option)
 int main(int argc, char **argv)
 {
     const char *starts = getenv("RD_STARTS"), *call = argc > 1 ? argv[1] : "";
-    rd_process p = { &RD_TEST_RUNNER, starts ? (int)strtol(starts, NULL, 10) : RD_STARTS_A_MINUTE };
+    rd_process p = { &RUNNER, starts ? (int)strtol(starts, NULL, 10) : RD_STARTS_A_MINUTE };
     rd_session session = { .protocol = strcmp(call, "mcp") ? RD_LSP : RD_MCP,
                            .alone = has(argc, argv, "--alone"),
                            .client_pid = number_of(argc, argv, "--clientProcessId=") };

@@ -21,7 +21,7 @@ refuse 'model knows a higher room' "$(find core/model -name '*.[ch]')" '#include
 refuse 'decode knows a higher room' "$(find core/decode -name '*.[ch]')" '#include "core/(train|eval|tools|engine|plugin)'
 refuse 'train knows a higher room or the engine' "$(find core/train -name '*.[ch]')" '#include "core/(eval|tools|engine|plugin)'
 refuse 'eval knows tools or engine' "$(find core/eval -name '*.[ch]')" '#include "core/(tools|engine|plugin)'
-own=$(for m in limits utf8 wire repair message rpc text document sync glob exclude place hello link suspects follow front; do ls lsp/$m.[ch] 2>/dev/null; done)
+own=$(for m in limits utf8 wire repair message rpc text document sync glob exclude place hello link suspects follow front pipe; do ls lsp/$m.[ch] 2>/dev/null; done)
 refuse 'a module of lsp that the front and the fuzzers link knows more than core/base' "$own" '#include ("core/([^b]|b[^a])|"(cache|plugins)/|<(uv|sqlite3))'
 plugins=$(find plugins -name '*.[ch]')
 found=$(grep -nE '#include "(core|lsp|cache)/' $plugins | grep -vE '"core/(backend|runner)\.h"|"core/base/')

@@ -243,3 +243,18 @@ Test(document, holds_its_limits_of_size_and_number, .timeout = 60)
     rd_documents_free(d);
     free(big);
 }
+
+Test(document, knows_which_was_touched_last_and_where)
+{
+    rd_documents *d = rd_documents_new();
+    rd_document *a = opened(d, "a", "one two"), *b = opened(d, "b", "three");
+
+    cr_assert_gt(rd_document_touched(b), rd_document_touched(a));
+    cr_assert_eq(rd_document_last_edit(a), 0);
+    for (int i = 0; i < 2000; i++) cr_assert(!rd_document_edit(a, 4, 5, "xy", 2, NULL));
+    cr_assert_gt(rd_document_touched(a), rd_document_touched(b));
+    cr_assert_eq(rd_document_last_edit(a), 6);
+    rd_document_forget(a);
+    cr_assert_eq(rd_document_last_edit(a), 0);
+    rd_documents_free(d);
+}

@@ -209,7 +209,9 @@ Test(exclude, excludes_where_the_rules_take_too_long_to_judge, .timeout = 60)
     rd_rules_free(r);
 }
 
-static const rd_file_settings defaults = { true, 0.5, 0.4, 0, 1000, 100 };
+static const rd_file_settings defaults = {
+    .enabled = true, .quality = 0.5, .min_confidence = 0.4, .max_ms = 1000, .debounce_ms = 100
+};
 
 Test(exclude, settles_what_is_set_for_a_language_and_for_a_file)
 {

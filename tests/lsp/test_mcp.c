@@ -2,7 +2,6 @@
 #include "core/base/memory.h"
 #include "lsp/mcp_tools.h"
 #include "lsp/peer.h"
-#include "tests/lsp/scope.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -13,58 +12,6 @@
 
 #define CAPS "\"io.modelcontextprotocol/clientCapabilities\":{}"
 #define META "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\"," CAPS "}"
-
-/* ---- the other set of handlers, which no agent reaches ---- */
-
-const rd_method rd_lsp_methods[1];
-const size_t rd_lsp_method_count;
-
-rd_lsp *rd_lsp_new(rd_conn *c)
-{
-    (void)c;
-    abort();
-}
-
-void rd_lsp_free(rd_lsp *l)
-{
-    (void)l;
-}
-
-void rd_lsp_event(rd_lsp *l, const rd_event *ev)
-{
-    (void)l;
-    (void)ev;
-}
-
-void rd_lsp_tick(rd_lsp *l)
-{
-    (void)l;
-}
-
-void rd_lsp_model_changed(rd_lsp *l)
-{
-    (void)l;
-}
-
-void rd_lsp_cancelled(rd_lsp *l, uint64_t ticket)
-{
-    (void)l;
-    (void)ticket;
-}
-
-void rd_lsp_lost(rd_lsp *l, const char *why)
-{
-    (void)l;
-    (void)why;
-}
-
-void rd_lsp_replied(rd_lsp *l, int64_t ask, const json_t *result, const json_t *error)
-{
-    (void)l;
-    (void)ask;
-    (void)result;
-    (void)error;
-}
 
 /* ---- the host ---- */
 
@@ -117,7 +64,6 @@ static const rd_host host = { .now_ms = now_ms,
                               .cancel = cancel,
                               .model = model,
                               .status = status };
-static const rd_config config;
 static char root[64];
 
 /* A folder with `name` in it. */
@@ -144,10 +90,15 @@ static void remove_root(const char *name)
 
 static rd_conn *connect_with(const char *const *roots, int n)
 {
+    static rd_config *config;
+    rd_buf complaints = { 0 };
+
+    if (!config) config = rd_config_new("/no/such/settings", &complaints);
+    rd_buf_clear(&complaints);
     rd_conn_options o = { .host = &host,
                           .number = 7,
                           .protocol = RD_MCP,
-                          .config = &config,
+                          .config = config,
                           .roots = roots,
                           .n_roots = n };
 
@@ -713,6 +664,7 @@ Test(mcp, infill_asks_for_what_was_given_and_answers_what_came)
 
     ev->reason = RD_REASON_TIME;
     come_back(c, ev);
+    cr_assert(memmem(rd_conn_output(c)->data, rd_conn_output(c)->len, "\"confidence\":0.7,", 17));
     json_t *m = good(c, "infill");
 
     cr_assert_str_eq(text_in(m, "result|structuredContent|completion"), "x\xef\xbf\xbd\n");

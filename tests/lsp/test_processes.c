@@ -70,6 +70,16 @@ static int number(const char *name)
     return value;
 }
 
+static bool model_is(const char *state)
+{
+    json_t *s = status();
+    const char *is = json_string_value(json_object_get(json_object_get(s, "model"), "state"));
+    bool same = is && !strcmp(is, state);
+
+    json_decref(s);
+    return same;
+}
+
 static bool runs(void)
 {
     json_t *s = status();
@@ -182,13 +192,26 @@ Test(processes, twenty_fronts_make_one_daemon, .init = begin, .fini = end, .time
     for (int i = 0; i < FRONTS; i++) leave(&c[i]);
 }
 
+/* Dead, though nobody may have waited for it yet. */
+static bool is_gone(int pid)
+{
+    char name[32], line[512];
+
+    snprintf(name, sizeof name, "/proc/%d/stat", pid);
+    FILE *file = fopen(name, "re");
+    bool read = file && fgets(line, sizeof line, file);
+
+    if (file) fclose(file);
+    return !read || strstr(line, ") Z");
+}
+
 static void kill_daemon(int signal_number)
 {
     int pid = number("pid");
 
     cr_assert_gt(pid, 1);
     kill(pid, signal_number);
-    while (!kill(pid, 0)) client_sleep_ms(1);
+    while (!is_gone(pid)) client_sleep_ms(1);
     client_sleep_ms(100); /* the fronts see it */
 }
 
@@ -293,6 +316,40 @@ Test(processes, without_a_daemon_status_and_stop_say_so, .init = begin, .fini = 
 {
     cr_expect_not(runs());
     cr_expect_eq(stop(), 0);
+}
+
+static void write_config(const char *text)
+{
+    char name[128];
+
+    snprintf(name, sizeof name, "%s/redraft", world);
+    cr_assert(!mkdir(name, 0700));
+    snprintf(name, sizeof name, "%s/redraft/config.json", world);
+    FILE *file = fopen(name, "we");
+
+    cr_assert_not_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+Test(processes, an_idle_daemon_gives_the_model_back_and_then_ends, .init = begin, .fini = end,
+     .timeout = 60)
+{
+    client c;
+
+    write_config("{\"idleUnloadSeconds\":1,\"idleExitSeconds\":3}");
+    client_start(&c, stdio_call, RD_FRAMING_HEADER);
+    cr_assert(client_initialize(&c));
+    client_open(&c, A, "int a = ;");
+    cr_expect(answers_to(&c, 1, "int a = ;", 8));
+    client_sleep_ms(1500);
+    cr_expect(model_is("ready"), "somebody is there");
+    leave(&c);
+    client_sleep_ms(1700);
+    cr_expect(model_is("away"), "asking does not count as being there");
+    client_sleep_ms(2000);
+    cr_expect_not(runs());
+    cr_expect_eq(number("deaths"), 0);
 }
 
 /* A file of the runtime folder that ends in `end`; made by a daemon that is gone. */
@@ -403,8 +460,8 @@ Test(processes, a_runtime_folder_that_is_not_ours_alone_is_refused, .init = begi
     client_remove_world(world);
 }
 
-Test(processes, who_loses_its_client_is_gone_within_a_second, .init = begin, .fini = end,
-     .timeout = 60)
+/* Each kind of session with work under way; `part` ends it, and it must be gone within a second with its status. */
+static void part_from_all(void (*part)(client *c))
 {
     static const struct {
         const char *const *call;
@@ -429,10 +486,27 @@ Test(processes, who_loses_its_client_is_gone_within_a_second, .init = begin, .fi
                         "'arguments':{'prefix':'@ms=60000 ','suffix':''}}}");
         }
         client_sleep_ms(200);
-        client_close_input(&c);
+        part(&c);
         cr_expect_eq(client_wait(&c, 1000), cases[i].status, "case %zu", i);
         client_end(&c);
     }
+}
+
+static void terminate(client *c)
+{
+    kill(c->pid, SIGTERM);
+}
+
+Test(processes, who_loses_its_client_is_gone_within_a_second, .init = begin, .fini = end,
+     .timeout = 60)
+{
+    part_from_all(client_close_input);
+}
+
+Test(processes, who_is_asked_to_end_is_gone_within_a_second, .init = begin, .fini = end,
+     .timeout = 60)
+{
+    part_from_all(terminate);
 }
 
 Test(processes, an_editor_that_dies_with_its_pipes_open_is_noticed, .init = begin, .fini = end,
@@ -507,6 +581,19 @@ Test(processes, a_client_that_never_reads_costs_little, .init = begin, .fini = e
     client_end(&c);
 }
 
+/* A connection to the daemon that has said nothing yet. */
+static int raw_connection(void)
+{
+    struct sockaddr_un a = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char name[512];
+
+    name_in_place(".sock", name, sizeof name);
+    snprintf(a.sun_path, sizeof a.sun_path, "%.100s", name);
+    cr_assert_eq(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+    return fd;
+}
+
 Test(processes, connections_leave_no_descriptor_or_thread_behind, .init = begin, .fini = end,
      .timeout = 120)
 {
@@ -516,22 +603,57 @@ Test(processes, connections_leave_no_descriptor_or_thread_behind, .init = begin,
     cr_assert(client_initialize(&c));
     int descriptors = number("descriptors"), threads = number("threads");
 
-    for (int i = 0; i < 200; i++) {
-        char name[512];
-        struct sockaddr_un a = { .sun_family = AF_UNIX };
+    for (int i = 0; i < 1000; i++) {
+        int fd = raw_connection();
 
-        name_in_place(".sock", name, sizeof name);
-        snprintf(a.sun_path, sizeof a.sun_path, "%.100s", name);
-        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-        cr_assert_eq(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
         if (i % 2) cr_assert_gt(write(fd, "half a hello", 12), 0);
         close(fd);
     }
-    for (int i = 0; i < 20; i++) (void)number("pid");
+    for (int i = 0; i < 20; i++) {
+        client other;
+
+        client_start(&other, stdio_call, RD_FRAMING_HEADER);
+        cr_assert(client_initialize(&other));
+        leave(&other);
+    }
 
     cr_expect_eq(number("descriptors"), descriptors);
     cr_expect_eq(number("threads"), threads);
+    leave(&c);
+}
+
+Test(processes, what_is_no_hello_is_hung_up_on, .init = begin, .fini = end, .timeout = 60)
+{
+    static const char *const lines[] = {
+        "\n",
+        "{}\n",
+        "[]\n",
+        "GET / HTTP/1.1\r\n",
+        "{\"hello\":\"front\"}\n",
+        "{\"hello\":\"x\",\"build\":\"y\"}\n",
+        "{\"hello\":\"front\",\"build\":\"y\",\"roots\":[\"a\"]}\n"
+    };
+    static char flood[70000];
+    char byte;
+    client c;
+
+    client_start(&c, stdio_call, RD_FRAMING_HEADER);
+    cr_assert(client_initialize(&c));
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        int fd = raw_connection();
+
+        cr_assert_gt(write(fd, lines[i], strlen(lines[i])), 0);
+        cr_expect_leq(read(fd, &byte, 1), 0, "%s", lines[i]);
+        close(fd);
+    }
+    int fd = raw_connection();
+
+    memset(flood, 'x', sizeof flood);
+    cr_assert_gt(send(fd, flood, sizeof flood, MSG_NOSIGNAL), 0);
+    cr_expect_leq(recv(fd, &byte, 1, 0), 0, "a line that does not end");
+    close(fd);
+    cr_expect_eq(number("clients"), 1);
+    cr_expect_eq(number("deaths"), 0);
     leave(&c);
 }
 

@@ -1,7 +1,6 @@
 /* test_roots.c - which files an agent may name, on a real disk. */
 #include "lsp/limits.h"
 #include "lsp/roots.h"
-#include "tests/lsp/scope.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -21,6 +20,7 @@
 static char top[256], in[300], two[300], text[4096];
 static const char *folders[] = { in, two };
 static rd_roots roots;
+static rd_config *config;
 
 static char *at(const char *folder, const char *name)
 {
@@ -81,7 +81,11 @@ static void set_up(void)
     cr_assert_eq(symlink("/proc/self/cwd", at(in, "magic")), 0);
     cr_assert_eq(symlink("loop", at(in, "loop")), 0);
     cr_assert_eq(symlink(in, at(top, "alias")), 0);
-    roots = (rd_roots){ folders, 2, rd_scope_new(NULL, folders, 2) };
+    rd_buf complaints = { 0 };
+
+    config = rd_config_new("/no/such/settings", &complaints);
+    rd_buf_clear(&complaints);
+    roots = (rd_roots){ folders, 2, rd_scope_new(&config->client, folders, 2) };
 }
 
 static void tear_down(void)
@@ -89,6 +93,7 @@ static void tear_down(void)
     pid_t child = fork();
 
     rd_scope_free(roots.scope);
+    rd_config_free(config);
     if (child == 0) execlp("rm", "rm", "-rf", top, (char *)NULL);
     waitpid(child, NULL, 0);
 }
@@ -187,6 +192,11 @@ Test(roots, judge_the_file_that_a_link_leads_to)
     expect("./.env", "is excluded");
     expect("sub/../.env", "is excluded");
     expect("notes.c", "is excluded");
+    put(at(in, ".redraftignore"), "sub/\n", 5);
+    usleep(300000); /* a scope looks anew so often */
+    expect("sub/b.c", "is excluded");
+    expect("link.c", "is excluded");
+    expect("a.c", "<int a;\n");
     tear_down();
 }
 

@@ -66,7 +66,9 @@ static int run(const rd_shim_test *t)
     fflush(NULL);
     child = fork();
     if (child == 0) {
+        if (t->init) t->init();
         t->run();
+        if (t->fini) t->fini();
         exit(failed);
     }
     if (child < 0 || waitpid(child, &status, 0) != child) return -1;

@@ -15,7 +15,7 @@
 
 typedef struct rd_shim_test {
     const char *suite, *name;
-    void (*run)(void);
+    void (*run)(void), (*init)(void), (*fini)(void);
     double timeout; /* seconds without the sanitizer; 0: not told */
     struct rd_shim_test *next;
 } rd_shim_test;
