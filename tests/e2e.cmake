@@ -31,13 +31,13 @@ add_test(NAME protocol_daemon COMMAND sh ${protocol} frames.js session.js --
 add_test(NAME recorded_neovim COMMAND sh ${protocol} recorded-neovim.js --
     $<TARGET_FILE:redraft> stdio --alone)
 set(editor_tests protocol_client protocol_daemon recorded_neovim)
-if(TARGET redraft-scripted)
-    add_test(NAME protocol_client_scripted COMMAND sh ${protocol} frames.js session.js --
-        $<TARGET_FILE:redraft-scripted> stdio --alone)
-    add_test(NAME recorded_neovim_scripted COMMAND sh ${protocol} recorded-neovim.js --
-        $<TARGET_FILE:redraft-scripted> stdio --alone)
-    list(APPEND editor_tests protocol_client_scripted recorded_neovim_scripted)
-endif()
+add_test(NAME protocol_client_scripted COMMAND sh ${protocol} frames.js session.js --
+    $<TARGET_FILE:redraft-scripted> stdio --alone)
+add_test(NAME protocol_daemon_scripted COMMAND sh ${protocol} frames.js session.js --
+    $<TARGET_FILE:redraft-scripted> stdio)
+add_test(NAME recorded_neovim_scripted COMMAND sh ${protocol} recorded-neovim.js --
+    $<TARGET_FILE:redraft-scripted> stdio --alone)
+list(APPEND editor_tests protocol_client_scripted protocol_daemon_scripted recorded_neovim_scripted)
 if(NOT RD_SANITIZE)
     add_test(NAME vscode_package COMMAND sh ${PROJECT_SOURCE_DIR}/editors/vscode/package
         ${PROJECT_BINARY_DIR}/redraft.vsix ${PROJECT_BINARY_DIR}/vscode-package)

@@ -25,12 +25,22 @@ static bool has(int argc, char **argv, const char *word)
     return false;
 }
 
+static long number_of(int argc, char **argv, const char *option)
+{
+    size_t n = strlen(option);
+
+    for (int i = 1; i < argc; i++)
+        if (!strncmp(argv[i], option, n)) return strtol(argv[i] + n, NULL, 10);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *starts = getenv("RD_STARTS"), *call = argc > 1 ? argv[1] : "";
     rd_process p = { &RUNNER, starts ? (int)strtol(starts, NULL, 10) : RD_STARTS_A_MINUTE };
     rd_session session = { .protocol = strcmp(call, "mcp") ? RD_LSP : RD_MCP,
-                           .alone = has(argc, argv, "--alone") };
+                           .alone = has(argc, argv, "--alone"),
+                           .client_pid = number_of(argc, argv, "--clientProcessId=") };
     rd_error err = { .text = "which call?" };
     rd_status s = RD_INVALID;
     int status = 0;

@@ -17,9 +17,11 @@ export async function activate(context: ExtensionContext): Promise<void> {
     for (const [name, run] of Object.entries(handlers(it, status, output))) {
         context.subscriptions.push(commands.registerCommand(name, () => report(run)));
     }
-    context.subscriptions.push(workspace.onDidChangeConfiguration((e) => {
-        if (e.affectsConfiguration("redraft.path")) void it.restart();
-    }));
+    context.subscriptions.push(
+        workspace.onDidChangeConfiguration((e) => {
+            if (e.affectsConfiguration("redraft.path")) void it.restart();
+        }),
+    );
     await it.restart();
 }
 

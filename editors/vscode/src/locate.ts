@@ -5,7 +5,13 @@ import { constants, promises as fs } from "fs";
 import * as os from "os";
 import * as path from "path";
 
-const places = ["~/.local/bin", "/usr/local/bin", "/usr/bin", "/opt/redraft/bin", "/opt/homebrew/bin"];
+const places = [
+    "~/.local/bin",
+    "/usr/local/bin",
+    "/usr/bin",
+    "/opt/redraft/bin",
+    "/opt/homebrew/bin",
+];
 
 export type Found = { program: string } | { missing: string };
 
@@ -25,8 +31,10 @@ async function isProgram(name: string): Promise<boolean> {
 export async function locate(setting: string): Promise<Found> {
     if (setting !== "") {
         const program = expand(setting);
-        if (!path.isAbsolute(program)) return { missing: `redraft.path is "${setting}", which is not an absolute path.` };
-        if (!(await isProgram(program))) return { missing: `redraft.path is "${setting}", and no program is there.` };
+        if (!path.isAbsolute(program))
+            return { missing: `redraft.path is "${setting}", which is not an absolute path.` };
+        if (!(await isProgram(program)))
+            return { missing: `redraft.path is "${setting}", and no program is there.` };
         return { program };
     }
     const folders = (process.env.PATH ?? "").split(path.delimiter).concat(places.map(expand));

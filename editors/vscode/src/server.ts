@@ -1,6 +1,11 @@
 // The language client and its life: find the program, start it, watch it, start it again.
 import { Disposable, LogOutputChannel, commands, Uri, window, workspace } from "vscode";
-import { Executable, LanguageClient, LanguageClientOptions, State } from "vscode-languageclient/node";
+import {
+    Executable,
+    LanguageClient,
+    LanguageClientOptions,
+    State,
+} from "vscode-languageclient/node";
 import * as os from "os";
 
 import { locate } from "./locate";
@@ -11,7 +16,10 @@ export class Server implements Disposable {
     private client?: LanguageClient;
     private turn: Promise<void> = Promise.resolve();
 
-    constructor(private readonly output: LogOutputChannel, private readonly status: Status) {}
+    constructor(
+        private readonly output: LogOutputChannel,
+        private readonly status: Status,
+    ) {}
 
     // Starts and stops happen one after the other, however fast the commands come.
     restart(): Promise<void> {
@@ -58,13 +66,19 @@ export class Server implements Disposable {
         try {
             await old?.dispose();
         } catch (e) {
-            this.output.warn(`the server did not stop in order: ${e instanceof Error ? e.message : String(e)}`);
+            this.output.warn(
+                `the server did not stop in order: ${e instanceof Error ? e.message : String(e)}`,
+            );
         }
         this.status.show({ kind: "Inactive", message: "stopped" });
     }
 
     private connect(program: string): LanguageClient {
-        const run: Executable = { command: program, args: ["stdio"], options: { cwd: os.homedir() } };
+        const run: Executable = {
+            command: program,
+            args: ["stdio"],
+            options: { cwd: os.homedir() },
+        };
         const options: LanguageClientOptions = {
             documentSelector: [{ scheme: "file" }, { scheme: "untitled" }],
             initializationOptions: () => section(),
@@ -74,7 +88,10 @@ export class Server implements Disposable {
                 workspace: {
                     configuration: (params) =>
                         params.items.map((i) =>
-                            i.section === "redraft" ? section(i.scopeUri ? Uri.parse(i.scopeUri) : undefined) : null),
+                            i.section === "redraft"
+                                ? section(i.scopeUri ? Uri.parse(i.scopeUri) : undefined)
+                                : null,
+                        ),
                     didChangeConfiguration: async () => {
                         await client.sendNotification("workspace/didChangeConfiguration", {
                             settings: { redraft: section() },
@@ -93,13 +110,17 @@ export class Server implements Disposable {
         if (client !== this.client) return;
         void commands.executeCommand("setContext", "redraft.running", state === State.Running);
         if (state === State.Running) this.status.show({ kind: "Normal" });
-        if (state === State.Stopped) this.status.show({ kind: "Error", message: "the server stopped; see its output" });
+        if (state === State.Stopped)
+            this.status.show({ kind: "Error", message: "the server stopped; see its output" });
     }
 
     private async complain(why: string): Promise<void> {
-        const setPath = "Set Path", again = "Try Again", log = "Show Output";
+        const setPath = "Set Path",
+            again = "Try Again",
+            log = "Show Output";
         const answer = await window.showErrorMessage(why, setPath, again, log);
-        if (answer === setPath) await commands.executeCommand("workbench.action.openSettings", "redraft.path");
+        if (answer === setPath)
+            await commands.executeCommand("workbench.action.openSettings", "redraft.path");
         if (answer === again) await this.restart();
         if (answer === log) this.output.show();
     }

@@ -4,7 +4,15 @@
 import { Uri, workspace } from "vscode";
 
 const names = [
-    "enable", "mode", "quality", "minConfidence", "maxMs", "debounceMs", "exclude", "languages", "diagnostics",
+    "enable",
+    "mode",
+    "quality",
+    "minConfidence",
+    "maxMs",
+    "debounceMs",
+    "exclude",
+    "languages",
+    "diagnostics",
 ];
 
 export function section(resource?: Uri): Record<string, unknown> {
@@ -12,7 +20,9 @@ export function section(resource?: Uri): Record<string, unknown> {
     const out: Record<string, unknown> = {};
     for (const name of names) {
         const at = all.inspect(name);
-        const isSet = [at?.globalValue, at?.workspaceValue, at?.workspaceFolderValue].some((v) => v !== undefined);
+        const isSet = [at?.globalValue, at?.workspaceValue, at?.workspaceFolderValue].some(
+            (v) => v !== undefined,
+        );
         const value = all.get(name);
         if (isSet && value !== null) out[name] = value;
     }

@@ -1,5 +1,12 @@
 // The item in the status bar: what `$/redraft/status` says, and what the extension itself knows before there is a server.
-import { Disposable, MarkdownString, StatusBarAlignment, StatusBarItem, ThemeColor, window } from "vscode";
+import {
+    Disposable,
+    MarkdownString,
+    StatusBarAlignment,
+    StatusBarItem,
+    ThemeColor,
+    window,
+} from "vscode";
 
 export type Kind = "Normal" | "Warning" | "Error" | "Inactive";
 export type Report = { kind: Kind; busy?: boolean; message?: string };
@@ -37,7 +44,11 @@ export class Status implements Disposable {
     }
 
     line(): string {
-        const state = this.last.busy ? "working" : this.last.kind === "Normal" ? "ready" : this.last.kind.toLowerCase();
+        const state = this.last.busy
+            ? "working"
+            : this.last.kind === "Normal"
+              ? "ready"
+              : this.last.kind.toLowerCase();
         return this.last.message ? `redraft: ${state}: ${this.last.message}` : `redraft: ${state}`;
     }
 

@@ -16,7 +16,9 @@ const capabilities = {
     general: { positionEncodings: ["utf-16"] },
     window: { workDoneProgress: true },
     workspace: {
-        applyEdit: true, configuration: true, workspaceFolders: true,
+        applyEdit: true,
+        configuration: true,
+        workspaceFolders: true,
         workspaceEdit: { documentChanges: true, changeAnnotationSupport: { groupsOnLabel: true } },
         didChangeConfiguration: { dynamicRegistration: true },
         executeCommand: { dynamicRegistration: true },
@@ -26,8 +28,12 @@ const capabilities = {
         inlineCompletion: { dynamicRegistration: true },
         publishDiagnostics: { versionSupport: true },
         codeAction: {
-            dataSupport: true, disabledSupport: true, resolveSupport: { properties: ["edit"] },
-            codeActionLiteralSupport: { codeActionKind: { valueSet: ["", "quickfix", "refactor", "refactor.rewrite"] } },
+            dataSupport: true,
+            disabledSupport: true,
+            resolveSupport: { properties: ["edit"] },
+            codeActionLiteralSupport: {
+                codeActionKind: { valueSet: ["", "quickfix", "refactor", "refactor.rewrite"] },
+            },
         },
     },
 };
@@ -44,7 +50,8 @@ class Document {
 
     offset({ line, character }) {
         const lines = this.text.split("\n");
-        let at = lines.slice(0, line).reduce((n, l) => n + l.length + 1, 0), used = 0;
+        let at = lines.slice(0, line).reduce((n, l) => n + l.length + 1, 0),
+            used = 0;
         for (const c of lines[line]) {
             if (used >= character) break;
             used += units[this.editor.encoding](c);
@@ -77,7 +84,8 @@ class Document {
         this.text = this.edited(start, end, text);
         this.version += jump;
         return this.editor.notify("textDocument/didChange", {
-            textDocument: { uri: this.uri, version: this.version }, contentChanges: [{ range, text }],
+            textDocument: { uri: this.uri, version: this.version },
+            contentChanges: [{ range, text }],
         });
     }
 
@@ -95,53 +103,90 @@ class Document {
         });
         this.version++;
         return this.editor.notify("textDocument/didChange", {
-            textDocument: { uri: this.uri, version: this.version }, contentChanges,
+            textDocument: { uri: this.uri, version: this.version },
+            contentChanges,
         });
     }
 
     params(offset, triggerKind, context = {}) {
-        return { textDocument: { uri: this.uri }, position: this.position(offset), context: { triggerKind, ...context } };
+        return {
+            textDocument: { uri: this.uri },
+            position: this.position(offset),
+            context: { triggerKind, ...context },
+        };
     }
 
     automatic(offset, context, token) {
-        return this.editor.request(lsp.InlineCompletionRequest.method, this.params(offset, 2, context), token);
+        return this.editor.request(
+            lsp.InlineCompletionRequest.method,
+            this.params(offset, 2, context),
+            token,
+        );
     }
 
     invoked(offset, context, token) {
-        return this.editor.request(lsp.InlineCompletionRequest.method, this.params(offset, 1, context), token);
+        return this.editor.request(
+            lsp.InlineCompletionRequest.method,
+            this.params(offset, 1, context),
+            token,
+        );
     }
 
     // The text with an item taken, and whether the protocol's rules for its range are kept.
     accepted(item, offset) {
-        const { start, end } = item.range, cursor = this.position(offset);
+        const { start, end } = item.range,
+            cursor = this.position(offset);
         assert.equal(typeof item.insertText, "string");
         assert.ok(!item.insertText.includes("\r"), "line ends are \\n");
         assert.equal(start.line, cursor.line, "a range begins on the cursor's line");
         assert.equal(end.line, cursor.line, "a range ends on the cursor's line");
-        assert.ok(start.character <= cursor.character && cursor.character <= end.character, "the cursor is in the range");
-        const from = this.offset(start), to = this.offset(end);
-        assert.ok(item.insertText.startsWith(this.text.slice(from, offset)), "it begins with what stands before the cursor");
+        assert.ok(
+            start.character <= cursor.character && cursor.character <= end.character,
+            "the cursor is in the range",
+        );
+        const from = this.offset(start),
+            to = this.offset(end);
+        assert.ok(
+            item.insertText.startsWith(this.text.slice(from, offset)),
+            "it begins with what stands before the cursor",
+        );
         return this.edited(from, to, item.insertText);
     }
 
     actions(range, triggerKind = 1, only) {
         const context = { diagnostics: [], triggerKind, ...(only ? { only } : {}) };
-        return this.editor.request("textDocument/codeAction", { textDocument: { uri: this.uri }, range, context });
+        return this.editor.request("textDocument/codeAction", {
+            textDocument: { uri: this.uri },
+            range,
+            context,
+        });
     }
 
     // The text with the edits of a WorkspaceEdit.
     changed(edit) {
         const edits = edit.documentChanges
             ? edit.documentChanges.flatMap((d) => {
-                assert.equal(d.textDocument.uri, this.uri);
-                assert.equal(d.textDocument.version, this.version, "an edit is for the version seen");
-                return d.edits;
-            })
+                  assert.equal(d.textDocument.uri, this.uri);
+                  assert.equal(
+                      d.textDocument.version,
+                      this.version,
+                      "an edit is for the version seen",
+                  );
+                  return d.edits;
+              })
             : edit.changes[this.uri];
-        const spans = edits.map((e) => [this.offset(e.range.start), this.offset(e.range.end), e.newText]);
+        const spans = edits.map((e) => [
+            this.offset(e.range.start),
+            this.offset(e.range.end),
+            e.newText,
+        ]);
         spans.sort((a, b) => b[0] - a[0]);
-        for (let i = 1; i < spans.length; i++) assert.ok(spans[i][1] <= spans[i - 1][0], "edits do not overlap");
-        return spans.reduce((text, [from, to, add]) => text.slice(0, from) + add + text.slice(to), this.text);
+        for (let i = 1; i < spans.length; i++)
+            assert.ok(spans[i][1] <= spans[i - 1][0], "edits do not overlap");
+        return spans.reduce(
+            (text, [from, to, add]) => text.slice(0, from) + add + text.slice(to),
+            this.text,
+        );
     }
 
     close() {
@@ -156,12 +201,16 @@ class Editor {
         e.settings = o.settings ?? {};
         e.server = new Server(o.more);
         e.conn = lsp.createProtocolConnection(
-            new lsp.StreamMessageReader(e.server.process.stdout), new lsp.StreamMessageWriter(e.server.process.stdin));
+            new lsp.StreamMessageReader(e.server.process.stdout),
+            new lsp.StreamMessageWriter(e.server.process.stdin),
+        );
         e.conn.onError(([error]) => e.server.faults.push(error));
         e.listen();
         e.conn.listen();
         const { capabilities: offered } = await e.conn.sendRequest(lsp.InitializeRequest.type, {
-            processId: process.pid, clientInfo: { name: "redraft's tests" }, rootUri: pathToFileURL(project).href,
+            processId: process.pid,
+            clientInfo: { name: "redraft's tests" },
+            rootUri: pathToFileURL(project).href,
             workspaceFolders: [{ uri: pathToFileURL(project).href, name: "project" }],
             capabilities: { ...capabilities, ...o.capabilities },
             ...(o.options ? { initializationOptions: o.options } : {}),
@@ -197,7 +246,9 @@ class Editor {
     }
 
     request(method, params, token) {
-        return token ? this.conn.sendRequest(method, params, token) : this.conn.sendRequest(method, params);
+        return token
+            ? this.conn.sendRequest(method, params, token)
+            : this.conn.sendRequest(method, params);
     }
 
     notify(method, params) {
@@ -208,15 +259,20 @@ class Editor {
         return this.request("workspace/executeCommand", { command, arguments: args });
     }
 
-    async document(text, { language = "python", ending = ".py", version = 1, uri = file(text, ending) } = {}) {
-        await this.notify("textDocument/didOpen", { textDocument: { uri, languageId: language, version, text } });
+    async document(
+        text,
+        { language = "python", ending = ".py", version = 1, uri = file(text, ending) } = {},
+    ) {
+        await this.notify("textDocument/didOpen", {
+            textDocument: { uri, languageId: language, version, text },
+        });
         return new Document(this, uri, text, version);
     }
 
     // The settings that are pulled after `before` earlier pulls have arrived.
     async pull(before) {
         await this.until(() => this.pulled.length > before, "workspace/configuration");
-        await this.request("redraft/nothing").catch(() => {});
+        await this.request("redraft/nothing", {}).catch(() => {});
     }
 
     async configure(settings) {
@@ -240,7 +296,8 @@ class Editor {
         for (const m of this.server.received) {
             if (m.method === "window/workDoneProgress/create") state.set(m.params.token, "created");
             if (m.method !== "$/progress") continue;
-            const { token, value } = m.params, was = state.get(token);
+            const { token, value } = m.params,
+                was = state.get(token);
             if (value.kind === "begin") assert.equal(was, "created", `begin of ${token}`);
             else assert.equal(was, "begun", `${value.kind} of ${token}`);
             state.set(token, value.kind === "end" ? "ended" : "begun");
@@ -268,7 +325,8 @@ async function withEditor(o, body) {
         await body(e);
         await e.close();
     } catch (error) {
-        if (e.server.stderr) console.error(`# the server's stderr:\n${e.server.stderr.slice(-2000)}`);
+        if (e.server.stderr)
+            console.error(`# the server's stderr:\n${e.server.stderr.slice(-2000)}`);
         throw error;
     } finally {
         await e.dispose();

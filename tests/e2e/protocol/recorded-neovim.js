@@ -13,14 +13,26 @@ const neovim = {
     capabilities: {
         ...capabilities,
         general: { positionEncodings: ["utf-8", "utf-16", "utf-32"] },
-        textDocument: { ...capabilities.textDocument, inlineCompletion: { dynamicRegistration: false } },
+        textDocument: {
+            ...capabilities.textDocument,
+            inlineCompletion: { dynamicRegistration: false },
+        },
     },
     settings: { minConfidence: 0, maxMs: 60000 },
 };
 
 class Neovim {
     constructor(document, cursor) {
-        Object.assign(this, { document, cursor, inserting: true, ghost: null, log: [], flying: new Set(), timer: null, answers: [] });
+        Object.assign(this, {
+            document,
+            cursor,
+            inserting: true,
+            ghost: null,
+            log: [],
+            flying: new Set(),
+            timer: null,
+            answers: [],
+        });
     }
 
     async type(text) {
@@ -36,10 +48,18 @@ class Neovim {
 
     ask() {
         if (!this.inserting) return;
-        const flight = { source: new lsp.CancellationTokenSource(), cursor: this.cursor, text: this.document.text };
+        const flight = {
+            source: new lsp.CancellationTokenSource(),
+            cursor: this.cursor,
+            text: this.document.text,
+        };
         this.flying.add(flight);
-        flight.done = this.document.automatic(this.cursor, {}, flight.source.token)
-            .then((r) => this.take(flight, r), (e) => this.fail(flight, e))
+        flight.done = this.document
+            .automatic(this.cursor, {}, flight.source.token)
+            .then(
+                (r) => this.take(flight, r),
+                (e) => this.fail(flight, e),
+            )
             .finally(() => this.flying.delete(flight));
     }
 
@@ -47,7 +67,8 @@ class Neovim {
     take(flight, result) {
         this.answers.push(result);
         if (!this.inserting || flight.cancelled || result === null) return;
-        if (result.items.length > 0) assert.equal(flight.text, this.document.text, "a suggestion for an older text");
+        if (result.items.length > 0)
+            assert.equal(flight.text, this.document.text, "a suggestion for an older text");
         this.ghost = result.items[0] ?? null;
     }
 
@@ -63,11 +84,13 @@ class Neovim {
     async accept() {
         const item = this.ghost;
         this.ghost = null;
-        const from = this.document.offset(item.range.start), to = this.document.offset(item.range.end);
+        const from = this.document.offset(item.range.start),
+            to = this.document.offset(item.range.end);
         this.document.accepted(item, this.cursor);
         await this.document.edit(from, to, item.insertText);
         this.cursor = from + item.insertText.length;
-        if (item.command) await this.document.editor.run(item.command.command, ...(item.command.arguments ?? []));
+        if (item.command)
+            await this.document.editor.run(item.command.command, ...(item.command.arguments ?? []));
         this.wait();
     }
 
@@ -104,18 +127,21 @@ scriptHolds("what was asked for an older text gets null, and the newest its answ
     assert.deepEqual(n.log, []);
 });
 
-scriptHolds("four requests in flight while the cursor moves: the older ones get null", async (e) => {
-    const n = await at(e, "# «abc» @steps=10 @us=150000\nx = |y   \n");
-    for (let i = 0; i < 4; i++) {
-        n.cursor++;
-        n.ask();
-    }
-    assert.equal(n.flying.size, 4);
-    await n.settle();
-    assert.deepEqual(n.answers.slice(0, 3), [null, null, null]);
-    assert.equal(n.ghost.insertText, "abc");
-    assert.deepEqual(n.log, []);
-});
+scriptHolds(
+    "four requests in flight while the cursor moves: the older ones get null",
+    async (e) => {
+        const n = await at(e, "# «abc» @steps=10 @us=150000\nx = |y   \n");
+        for (let i = 0; i < 4; i++) {
+            n.cursor++;
+            n.ask();
+        }
+        assert.equal(n.flying.size, 4);
+        await n.settle();
+        assert.deepEqual(n.answers.slice(0, 3), [null, null, null]);
+        assert.equal(n.ghost.insertText, "abc");
+        assert.deepEqual(n.log, []);
+    },
+);
 
 scriptHolds("ghost text stays while it is typed", async (e) => {
     const n = await at(e, "# «alpha(beta)» @steps=2 @us=20000\nx = |\n");
@@ -180,7 +206,10 @@ holds("leaving insert mode cancels what is in flight", async (e) => {
 
 holds("a function typed with pauses leaves the log empty and the text as typed", async (e) => {
     const typed = "def mean(values):\n    total = sum(values)\n    return total";
-    const n = await at(e, "import math\n\n\n|\n\n\ndef median(values):\n    return sorted(values)[len(values) // 2]\n");
+    const n = await at(
+        e,
+        "import math\n\n\n|\n\n\ndef median(values):\n    return sorted(values)[len(values) // 2]\n",
+    );
     for (const word of typed.split(/(?<= )/)) {
         await n.type(word);
         await sleep(word.length % 3 === 0 ? 260 : 80);

@@ -18,11 +18,18 @@ const folder = fs.mkdtempSync(path.join(os.tmpdir(), "redraft-protocol-"));
 const home = path.join(folder, "home");
 const project = fs.realpathSync(folder) + "/project";
 for (const f of [home, project, path.join(home, "run")]) fs.mkdirSync(f, { mode: 0o700 });
+// A daemon that a killed test leaves behind ends by itself soon.
+fs.mkdirSync(path.join(home, ".config/redraft"), { recursive: true });
+fs.writeFileSync(
+    path.join(home, ".config/redraft/config.json"),
+    JSON.stringify({ idleExitSeconds: 5 }),
+);
 process.on("exit", () => fs.rmSync(folder, { recursive: true, force: true }));
 
 function environment() {
     const env = { ...process.env, HOME: home, XDG_RUNTIME_DIR: path.join(home, "run") };
-    for (const name of ["XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"]) delete env[name];
+    for (const name of ["XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"])
+        delete env[name];
     for (const name of Object.keys(env)) if (name.startsWith("REDRAFT_")) delete env[name];
     return env;
 }
@@ -67,7 +74,11 @@ class Frames {
         for (;;) {
             const end = this.rest.indexOf("\r\n\r\n");
             if (end < 0) {
-                assert.match(this.rest.toString("latin1"), /^(C|$)/, "stdout holds something that is no frame");
+                assert.match(
+                    this.rest.toString("latin1"),
+                    /^(C|$)/,
+                    "stdout holds something that is no frame",
+                );
                 return;
             }
             const header = this.rest.subarray(0, end).toString("latin1");
@@ -75,7 +86,9 @@ class Frames {
             assert.ok(length, `stdout holds the header ${JSON.stringify(header)}`);
             const whole = end + 4 + Number(length[1]);
             if (this.rest.length < whole) return;
-            const body = new TextDecoder("utf-8", { fatal: true }).decode(this.rest.subarray(end + 4, whole));
+            const body = new TextDecoder("utf-8", { fatal: true }).decode(
+                this.rest.subarray(end + 4, whole),
+            );
             this.rest = this.rest.subarray(whole);
             this.take(JSON.parse(body));
         }
@@ -84,7 +97,10 @@ class Frames {
 
 class Server {
     constructor(more = []) {
-        this.process = spawn(command[0], [...command.slice(1), ...more], { env: environment(), cwd: project });
+        this.process = spawn(command[0], [...command.slice(1), ...more], {
+            env: environment(),
+            cwd: project,
+        });
         this.received = [];
         this.stderr = "";
         this.faults = [];
@@ -99,7 +115,9 @@ class Server {
         });
         this.process.stderr.on("data", (b) => (this.stderr += b));
         this.process.stdin.on("error", () => {});
-        this.ended = new Promise((done) => this.process.on("close", (code, signal) => done({ code, signal })));
+        this.ended = new Promise((done) =>
+            this.process.on("close", (code, signal) => done({ code, signal })),
+        );
         this.process.on("error", (e) => this.faults.push(e));
     }
 
@@ -108,10 +126,16 @@ class Server {
             assert.equal(m.jsonrpc, "2.0");
             if (m.method === undefined) {
                 assert.ok("id" in m, "an answer without id");
-                assert.notEqual("result" in m, "error" in m, `an answer has a result or an error: ${JSON.stringify(m)}`);
+                assert.notEqual(
+                    "result" in m,
+                    "error" in m,
+                    `an answer has a result or an error: ${JSON.stringify(m)}`,
+                );
                 if (m.id !== null)
-                    assert.ok(!this.received.some((o) => o.method === undefined && o.id === m.id),
-                        `a second answer to ${JSON.stringify(m.id)}`);
+                    assert.ok(
+                        !this.received.some((o) => o.method === undefined && o.id === m.id),
+                        `a second answer to ${JSON.stringify(m.id)}`,
+                    );
             }
         } catch (e) {
             this.faults.push(e);
@@ -138,14 +162,22 @@ class Server {
         this.waiting.add(look);
         look();
         try {
-            return await within(ms, found, `${what}; there came ${JSON.stringify(this.received.slice(-5))}`);
+            return await within(
+                ms,
+                found,
+                `${what}; there came ${JSON.stringify(this.received.slice(-5))}`,
+            );
         } finally {
             this.waiting.delete(look);
         }
     }
 
     answer(id, ms) {
-        return this.message((m) => m.method === undefined && m.id === id, `the answer to ${JSON.stringify(id)}`, ms);
+        return this.message(
+            (m) => m.method === undefined && m.id === id,
+            `the answer to ${JSON.stringify(id)}`,
+            ms,
+        );
     }
 
     async request(id, method, params) {
@@ -154,7 +186,12 @@ class Server {
     }
 
     async initialize(params = {}) {
-        const answer = await this.request("init", "initialize", { processId: null, rootUri: null, capabilities: {}, ...params });
+        const answer = await this.request("init", "initialize", {
+            processId: null,
+            rootUri: null,
+            capabilities: {},
+            ...params,
+        });
         assert.ok(answer.result, JSON.stringify(answer));
         this.send({ method: "initialized", params: {} });
         return answer.result;
@@ -180,7 +217,8 @@ class Server {
     }
 
     kill() {
-        if (this.process.exitCode === null && this.process.signalCode === null) this.process.kill("SIGKILL");
+        if (this.process.exitCode === null && this.process.signalCode === null)
+            this.process.kill("SIGKILL");
     }
 }
 
@@ -204,4 +242,16 @@ process.on("beforeExit", () => {
 });
 let stopped = false;
 
-module.exports = { Server, withServer, environment, file, folder, frame, project, scripted, sleep, within, command };
+module.exports = {
+    Server,
+    withServer,
+    environment,
+    file,
+    folder,
+    frame,
+    project,
+    scripted,
+    sleep,
+    within,
+    command,
+};

@@ -19,7 +19,9 @@ function holds(name, o, body) {
 
 // With the script: what it will say stands in the text.
 function scriptHolds(name, o, body) {
-    test(name, { timeout: 60000, skip: !scripted && "needs the scripted runner" }, () => withEditor({ settings: all, ...o }, body));
+    test(name, { timeout: 60000, skip: !scripted && "needs the scripted runner" }, () =>
+        withEditor({ settings: all, ...o }, body),
+    );
 }
 
 function only(result) {
@@ -31,11 +33,21 @@ function only(result) {
 
 holds("the capabilities are those of the protocol page", {}, async (e) => {
     assert.equal(e.offered.positionEncoding, "utf-16");
-    assert.deepEqual(e.offered.textDocumentSync, { openClose: true, change: 2, save: { includeText: false } });
+    assert.deepEqual(e.offered.textDocumentSync, {
+        openClose: true,
+        change: 2,
+        save: { includeText: false },
+    });
     assert.deepEqual(e.offered.inlineCompletionProvider, {});
-    assert.deepEqual([...e.offered.codeActionProvider.codeActionKinds].sort(), ["quickfix", "refactor.rewrite"]);
+    assert.deepEqual([...e.offered.codeActionProvider.codeActionKinds].sort(), [
+        "quickfix",
+        "refactor.rewrite",
+    ]);
     assert.equal(e.offered.codeActionProvider.resolveProvider, true);
-    assert.deepEqual(e.offered.workspace.workspaceFolders, { supported: true, changeNotifications: true });
+    assert.deepEqual(e.offered.workspace.workspaceFolders, {
+        supported: true,
+        changeNotifications: true,
+    });
     assert.equal(e.offered.completionProvider, undefined);
     for (const c of ["rewrite", "fill", "fixDoubtful", "showDoubtful", "explainLast", "accepted"])
         assert.ok(e.offered.executeCommandProvider.commands.includes(`redraft.${c}`), c);
@@ -43,44 +55,59 @@ holds("the capabilities are those of the protocol page", {}, async (e) => {
 
 const offering = (...positionEncodings) => ({ capabilities: { general: { positionEncodings } } });
 
-holds("utf-16 is chosen wherever it is offered", offering("utf-8", "utf-32", "utf-16"), async (e) => {
-    assert.equal(e.encoding, "utf-16");
-});
+holds(
+    "utf-16 is chosen wherever it is offered",
+    offering("utf-8", "utf-32", "utf-16"),
+    async (e) => {
+        assert.equal(e.encoding, "utf-16");
+    },
+);
 
 for (const encoding of ["utf-16", "utf-8", "utf-32"]) {
-    scriptHolds(`edits after characters outside the BMP arrive where they were made: ${encoding}`, offering(encoding), async (e) => {
-        assert.ok([encoding, "utf-16"].includes(e.encoding), e.encoding);
-        const d = await e.document("# é 😀«a😀c»\nx = \n", { version: 0 });
+    scriptHolds(
+        `edits after characters outside the BMP arrive where they were made: ${encoding}`,
+        offering(encoding),
+        async (e) => {
+            assert.ok([encoding, "utf-16"].includes(e.encoding), e.encoding);
+            const d = await e.document("# é 😀«a😀c»\nx = \n", { version: 0 });
 
-        await d.edit(d.after("«a"), d.after("«a"), "b", 5);
-        assert.equal(only(await d.automatic(d.end() - 1)).insertText, "ab😀c");
-        await d.edits(
-            () => [d.after("ab"), d.after("ab😀"), "zz"],
-            () => [d.after("zz"), d.after("zzc"), "\n😀é"],
-            () => [0, d.after("# é "), ""]);
-        assert.equal(d.text, "😀«abzz\n😀é»\nx = \n");
-        const item = only(await d.automatic(d.end() - 1));
-        assert.equal(item.insertText, "abzz\n😀é");
-        assert.deepEqual(item.range, d.range(d.end() - 1, d.end() - 1));
-    });
+            await d.edit(d.after("«a"), d.after("«a"), "b", 5);
+            assert.equal(only(await d.automatic(d.end() - 1)).insertText, "ab😀c");
+            await d.edits(
+                () => [d.after("ab"), d.after("ab😀"), "zz"],
+                () => [d.after("zz"), d.after("zzc"), "\n😀é"],
+                () => [0, d.after("# é "), ""],
+            );
+            assert.equal(d.text, "😀«abzz\n😀é»\nx = \n");
+            const item = only(await d.automatic(d.end() - 1));
+            assert.equal(item.insertText, "abzz\n😀é");
+            assert.deepEqual(item.range, d.range(d.end() - 1, d.end() - 1));
+        },
+    );
 }
 
 // ---- inline completion ----
 
-holds("an automatic answer has at most one item, and an invoked one may have several, all different", {}, async (e) => {
-    const d = await e.document("def add(a, b):\n    return a + b\n\n\ndef sub(a, b):\n    return \n");
-    const at = d.end() - 1;
-    const automatic = await d.automatic(at);
-    assert.ok(automatic.items.length <= 1);
-    const invoked = await d.invoked(at);
-    assert.ok(invoked.items.length >= 1 && invoked.items.length <= 5);
-    assert.equal(new Set(invoked.items.map((i) => i.insertText)).size, invoked.items.length);
-    for (const item of [...automatic.items, ...invoked.items]) {
-        assert.notEqual(item.insertText, "");
-        const text = d.accepted(item, at);
-        assert.ok(text.startsWith(d.text.slice(0, at)), "what stands before the cursor stays");
-    }
-});
+holds(
+    "an automatic answer has at most one item, and an invoked one may have several, all different",
+    {},
+    async (e) => {
+        const d = await e.document(
+            "def add(a, b):\n    return a + b\n\n\ndef sub(a, b):\n    return \n",
+        );
+        const at = d.end() - 1;
+        const automatic = await d.automatic(at);
+        assert.ok(automatic.items.length <= 1);
+        const invoked = await d.invoked(at);
+        assert.ok(invoked.items.length >= 1 && invoked.items.length <= 5);
+        assert.equal(new Set(invoked.items.map((i) => i.insertText)).size, invoked.items.length);
+        for (const item of [...automatic.items, ...invoked.items]) {
+            assert.notEqual(item.insertText, "");
+            const text = d.accepted(item, at);
+            assert.ok(text.startsWith(d.text.slice(0, at)), "what stands before the cursor stays");
+        }
+    },
+);
 
 scriptHolds("an insertion has an empty range at the cursor", {}, async (e) => {
     const d = await e.document("# «a + b»\nx = \n");
@@ -92,7 +119,10 @@ scriptHolds("an insertion has an empty range at the cursor", {}, async (e) => {
 scriptHolds("an invoked answer has the alternatives, the best first", {}, async (e) => {
     const d = await e.document("# «third» «second» «first»\nx = \n");
     const { items } = await d.invoked(d.end() - 1);
-    assert.deepEqual(items.map((i) => i.insertText), ["first", "second", "third"]);
+    assert.deepEqual(
+        items.map((i) => i.insertText),
+        ["first", "second", "third"],
+    );
 });
 
 scriptHolds("after an invoked answer the automatic one is its best", {}, async (e) => {
@@ -110,7 +140,11 @@ scriptHolds("nothing to suggest is an empty list", {}, async (e) => {
 scriptHolds("what is typed along shortens the suggestion and asks no model", {}, async (e) => {
     const d = await e.document("# «alpha(beta)» @steps=4 @us=250000\nx = \n");
     assert.equal(only(await d.automatic(d.end() - 1)).insertText, "alpha(beta)");
-    for (const [typed, rest] of [["a", "lpha(beta)"], ["lph", "a(beta)"], ["a(", "beta)"]]) {
+    for (const [typed, rest] of [
+        ["a", "lpha(beta)"],
+        ["lph", "a(beta)"],
+        ["a(", "beta)"],
+    ]) {
         await d.type(d.end() - 1, typed);
         const began = Date.now();
         const item = only(await d.automatic(d.end() - 1));
@@ -120,15 +154,19 @@ scriptHolds("what is typed along shortens the suggestion and asks no model", {},
     }
 });
 
-scriptHolds("a bracket that the editor closed by itself does not end a suggestion", {}, async (e) => {
-    const d = await e.document("# «foo(bar)»\nx = \n");
-    const at = () => d.after("x = foo");
-    assert.equal(only(await d.automatic(d.end() - 1)).insertText, "foo(bar)");
-    await d.type(d.end() - 1, "foo");
-    await d.type(at(), "()");
-    const item = only(await d.automatic(at() + 1));
-    assert.equal(d.accepted(item, at() + 1), "# «foo(bar)»\nx = foo(bar)\n");
-});
+scriptHolds(
+    "a bracket that the editor closed by itself does not end a suggestion",
+    {},
+    async (e) => {
+        const d = await e.document("# «foo(bar)»\nx = \n");
+        const at = () => d.after("x = foo");
+        assert.equal(only(await d.automatic(d.end() - 1)).insertText, "foo(bar)");
+        await d.type(d.end() - 1, "foo");
+        await d.type(at(), "()");
+        const item = only(await d.automatic(at() + 1));
+        assert.equal(d.accepted(item, at() + 1), "# «foo(bar)»\nx = foo(bar)\n");
+    },
+);
 
 scriptHolds("something else typed drops the suggestion", {}, async (e) => {
     const d = await e.document("# «alpha»\nx = \n");
@@ -142,8 +180,20 @@ for (const [what, before, after, answer, expected] of [
     ["bracket", "x = f(", ")\n", "a, b)", "x = f(a, b)\n"],
     ["two brackets", "x = f(g(", "))\n", "a))", "x = f(g(a))\n"],
     ["quote", 'x = "', '"\n', 'a"', 'x = "a"\n'],
-    ["rest of the line", "x = a", " + base_price\n", " * c + base_price", "x = a * c + base_price\n"],
-    ["next line", "if x:\n    ", "\n    return value\n", "y = 1\n    return value\n", "if x:\n    y = 1\n    return value\n"],
+    [
+        "rest of the line",
+        "x = a",
+        " + base_price\n",
+        " * c + base_price",
+        "x = a * c + base_price\n",
+    ],
+    [
+        "next line",
+        "if x:\n    ",
+        "\n    return value\n",
+        "y = 1\n    return value\n",
+        "if x:\n    y = 1\n    return value\n",
+    ],
 ]) {
     scriptHolds(`what stands after the cursor is not repeated: ${what}`, {}, async (e) => {
         const mark = `# «${answer}»\n`;
@@ -169,17 +219,21 @@ scriptHolds("a cancelled request gets -32800 and soon", {}, async (e) => {
     assert.ok(Date.now() - began < 1000);
 });
 
-scriptHolds("a request that a newer one overtakes gets null, and the newer its answer", {}, async (e) => {
-    const d = await e.document("# «abc» @steps=4 @us=100000\nx = \n");
-    const first = d.automatic(d.end() - 1);
-    await sleep(50);
-    const second = d.automatic(d.end() - 1);
-    await d.type(d.end() - 1, "z");
-    const third = d.automatic(d.end() - 1);
-    assert.equal(await first, null);
-    assert.equal(await second, null);
-    assert.equal(only(await third).insertText, "abc");
-});
+scriptHolds(
+    "a request that a newer one overtakes gets null, and the newer its answer",
+    {},
+    async (e) => {
+        const d = await e.document("# «abc» @steps=4 @us=100000\nx = \n");
+        const first = d.automatic(d.end() - 1);
+        await sleep(50);
+        const second = d.automatic(d.end() - 1);
+        await d.type(d.end() - 1, "z");
+        const third = d.automatic(d.end() - 1);
+        assert.equal(await first, null);
+        assert.equal(await second, null);
+        assert.equal(only(await third).insertText, "abc");
+    },
+);
 
 scriptHolds("documents do not overtake each other", {}, async (e) => {
     const a = await e.document("# «from a» @steps=3 @us=50000\nx = \n");
@@ -190,37 +244,58 @@ scriptHolds("documents do not overtake each other", {}, async (e) => {
 });
 
 holds("whatever is asked without waiting is answered exactly once", {}, async (e) => {
-    const d = await e.document("def f(values):\n    total = 0\n    for v in values:\n        \n    return total\n");
+    const d = await e.document(
+        "def f(values):\n    total = 0\n    for v in values:\n        \n    return total\n",
+    );
     const asked = [];
     for (const c of "total += v") {
         const at = d.text.indexOf("\n    return");
         await d.type(at, c);
-        asked.push(d.automatic(at + 1).then((r) => r, (error) => assert.equal(error.code, -32800)));
+        asked.push(
+            d.automatic(at + 1).then(
+                (r) => r,
+                (error) => assert.equal(error.code, -32800),
+            ),
+        );
     }
     const answers = await Promise.all(asked);
     assert.ok(answers.slice(0, -1).every((a) => a === null || Array.isArray(a.items)));
     assert.ok(Array.isArray(answers.at(-1).items), JSON.stringify(answers.at(-1)));
 });
 
-scriptHolds("a selected completion is the beginning of what is suggested, in its range, or there is nothing", {}, async (e) => {
-    const d = await e.document("# «append(x)»\nvalues.ap\n");
-    const at = d.end() - 1, range = d.range(at - 2, at);
-    await d.edit(d.after("«"), d.after("«append"), "pend");
-    const result = await d.automatic(d.end() - 1, { selectedCompletionInfo: { range: d.range(d.end() - 3, d.end() - 1), text: "append" } });
-    for (const item of result.items) {
-        assert.ok(item.insertText.startsWith("append"), item.insertText);
-        assert.deepEqual(item.range, d.range(d.end() - 3, d.end() - 1));
-    }
-    const other = await d.automatic(d.end() - 1, { selectedCompletionInfo: { range: d.range(d.end() - 3, d.end() - 1), text: "apply" } });
-    for (const item of other.items) assert.ok(item.insertText.startsWith("apply"), item.insertText);
-    assert.equal(range.start.line, 1);
-});
+scriptHolds(
+    "a selected completion is the beginning of what is suggested, in its range, or there is nothing",
+    {},
+    async (e) => {
+        const d = await e.document("# «append(x)»\nvalues.ap\n");
+        const at = d.end() - 1,
+            range = d.range(at - 2, at);
+        await d.edit(d.after("«"), d.after("«append"), "pend");
+        const result = await d.automatic(d.end() - 1, {
+            selectedCompletionInfo: { range: d.range(d.end() - 3, d.end() - 1), text: "append" },
+        });
+        for (const item of result.items) {
+            assert.ok(item.insertText.startsWith("append"), item.insertText);
+            assert.deepEqual(item.range, d.range(d.end() - 3, d.end() - 1));
+        }
+        const other = await d.automatic(d.end() - 1, {
+            selectedCompletionInfo: { range: d.range(d.end() - 3, d.end() - 1), text: "apply" },
+        });
+        for (const item of other.items)
+            assert.ok(item.insertText.startsWith("apply"), item.insertText);
+        assert.equal(range.start.line, 1);
+    },
+);
 
-scriptHolds("a weak suggestion is not shown unasked", { settings: { debounceMs: 0 } }, async (e) => {
-    const d = await e.document("# «weak» @conf=0.1\nx = \n");
-    assert.deepEqual((await d.automatic(d.end() - 1)).items, []);
-    assert.equal((await d.invoked(d.end() - 1)).items[0].insertText, "weak");
-});
+scriptHolds(
+    "a weak suggestion is not shown unasked",
+    { settings: { debounceMs: 0 } },
+    async (e) => {
+        const d = await e.document("# «weak» @conf=0.1\nx = \n");
+        assert.deepEqual((await d.automatic(d.end() - 1)).items, []);
+        assert.equal((await d.invoked(d.end() - 1)).items[0].insertText, "weak");
+    },
+);
 
 scriptHolds("minConfidence 0 shows all and 1 hides what is less sure", {}, async (e) => {
     const d = await e.document("# «weak» @conf=0.1\nx = \n");
@@ -230,27 +305,45 @@ scriptHolds("minConfidence 0 shows all and 1 hides what is less sure", {}, async
     assert.deepEqual((await d.automatic(d.end() - 1)).items, []);
 });
 
-scriptHolds("at the deadline there is an answer", { settings: { ...all, maxMs: 300 } }, async (e) => {
-    const d = await e.document("# «one two three four five six seven eight nine ten» @steps=50 @us=100000\nx = \n");
-    const began = Date.now();
-    const item = only(await d.automatic(d.end() - 1));
-    assert.ok(Date.now() - began < 2500, `${Date.now() - began} ms`);
-    assert.ok("one two three four five six seven eight nine ten".startsWith(item.insertText.trimEnd()));
-});
+scriptHolds(
+    "at the deadline there is an answer",
+    { settings: { ...all, maxMs: 300 } },
+    async (e) => {
+        const d = await e.document(
+            "# «one two three four five six seven eight nine ten» @steps=50 @us=100000\nx = \n",
+        );
+        const began = Date.now();
+        const item = only(await d.automatic(d.end() - 1));
+        assert.ok(Date.now() - began < 2500, `${Date.now() - began} ms`);
+        assert.ok(
+            "one two three four five six seven eight nine ten".startsWith(
+                item.insertText.trimEnd(),
+            ),
+        );
+    },
+);
 
-scriptHolds("an invoked request skips the debounce", { settings: { ...all, debounceMs: 5000 } }, async (e) => {
-    const d = await e.document("# «a»\nx = \n");
-    await d.type(d.end() - 1, " ");
-    const began = Date.now();
-    assert.equal((await d.invoked(d.end() - 1)).items[0].insertText, "a");
-    assert.ok(Date.now() - began < 2000, `${Date.now() - began} ms`);
-});
+scriptHolds(
+    "an invoked request skips the debounce",
+    { settings: { ...all, debounceMs: 5000 } },
+    async (e) => {
+        const d = await e.document("# «a»\nx = \n");
+        await d.type(d.end() - 1, " ");
+        const began = Date.now();
+        assert.equal((await d.invoked(d.end() - 1)).items[0].insertText, "a");
+        assert.ok(Date.now() - began < 2000, `${Date.now() - began} ms`);
+    },
+);
 
-scriptHolds("a model that fails is an error for who asked and nothing for who types", {}, async (e) => {
-    const d = await e.document("# «a» @fail\nx = \n");
-    assert.deepEqual((await d.automatic(d.end() - 1)).items, []);
-    await assert.rejects(d.invoked(d.end() - 1), code(-32803));
-});
+scriptHolds(
+    "a model that fails is an error for who asked and nothing for who types",
+    {},
+    async (e) => {
+        const d = await e.document("# «a» @fail\nx = \n");
+        assert.deepEqual((await d.automatic(d.end() - 1)).items, []);
+        await assert.rejects(d.invoked(d.end() - 1), code(-32803));
+    },
+);
 
 // ---- what may not be read ----
 
@@ -262,33 +355,53 @@ for (const name of [".env", ".env.local", "id_rsa", "server.pem"]) {
     });
 }
 
-holds("nothing is suggested where it is switched off", { settings: { ...all, enable: false } }, async (e) => {
-    const d = await e.document("# «a»\nx = \n");
-    assert.deepEqual((await d.automatic(d.end() - 1)).items, []);
-});
+holds(
+    "nothing is suggested where it is switched off",
+    { settings: { ...all, enable: false } },
+    async (e) => {
+        const d = await e.document("# «a»\nx = \n");
+        assert.deepEqual((await d.automatic(d.end() - 1)).items, []);
+    },
+);
 
-holds("nothing is suggested in a language that is switched off", { settings: { ...all, languages: { python: false } } }, async (e) => {
-    const d = await e.document("# «a»\nx = \n");
-    assert.deepEqual((await d.automatic(d.end() - 1)).items, []);
-});
+holds(
+    "nothing is suggested in a language that is switched off",
+    { settings: { ...all, languages: { python: false } } },
+    async (e) => {
+        const d = await e.document("# «a»\nx = \n");
+        assert.deepEqual((await d.automatic(d.end() - 1)).items, []);
+    },
+);
 
 // ---- drafts ----
 
-scriptHolds("drafts are whole snapshots in order, and end with the answer", { options: { draft: true } }, async (e) => {
-    const d = await e.document("# «one two three four» @steps=8 @us=50000\nx = \n");
-    const item = only(await d.automatic(d.end() - 1));
-    const drafts = e.heard("$/redraft/draft");
-    assert.ok(drafts.length > 0, "there are drafts");
-    drafts.forEach((p, i) => {
-        assert.ok(i === 0 || p.seq > drafts[i - 1].seq, "seq grows");
-        assert.equal(p.id, drafts[0].id);
-        assert.ok(Array.isArray(p.items));
-        for (const one of p.items) assert.ok("one two three four".startsWith(one.insertText.trimEnd()), one.insertText);
-    });
-    assert.equal(item.insertText, "one two three four");
-    await sleep(200);
-    assert.equal(e.heard("$/redraft/draft").length, drafts.length, "none comes after the answer");
-});
+scriptHolds(
+    "drafts are whole snapshots in order, and end with the answer",
+    { options: { draft: true } },
+    async (e) => {
+        const d = await e.document("# «one two three four» @steps=8 @us=50000\nx = \n");
+        const item = only(await d.automatic(d.end() - 1));
+        const drafts = e.heard("$/redraft/draft");
+        assert.ok(drafts.length > 0, "there are drafts");
+        drafts.forEach((p, i) => {
+            assert.ok(i === 0 || p.seq > drafts[i - 1].seq, "seq grows");
+            assert.equal(p.id, drafts[0].id);
+            assert.ok(Array.isArray(p.items));
+            for (const one of p.items)
+                assert.ok(
+                    "one two three four".startsWith(one.insertText.trimEnd()),
+                    one.insertText,
+                );
+        });
+        assert.equal(item.insertText, "one two three four");
+        await sleep(200);
+        assert.equal(
+            e.heard("$/redraft/draft").length,
+            drafts.length,
+            "none comes after the answer",
+        );
+    },
+);
 
 scriptHolds("no drafts come to who did not ask for them", {}, async (e) => {
     const d = await e.document("# «one two three four» @steps=8 @us=20000\nx = \n");
@@ -305,23 +418,34 @@ holds("a cursor that moves is offered nothing", {}, async (e) => {
     assert.deepEqual((await d.actions(d.range(9, 9), 2)) ?? [], []);
 });
 
-holds("a selection is offered rewrites without an edit, and the kinds asked for are honoured", {}, async (e) => {
-    const d = await e.document(bad);
-    const range = d.range(9, d.end());
-    const actions = await d.actions(range);
-    assert.ok(actions.length > 0);
-    for (const a of actions) {
-        assert.equal(typeof a.title, "string");
-        assert.match(a.kind, /^(refactor\.rewrite|quickfix)/);
-        assert.equal(a.edit, undefined);
-        assert.notEqual(a.data, undefined);
-    }
-    for (const [only_, some] of [["refactor", true], ["refactor.rewrite", true], ["source", false], ["refactor.extract", false]])
-        assert.equal(((await d.actions(range, 1, [only_])) ?? []).length > 0, some, only_);
-});
+holds(
+    "a selection is offered rewrites without an edit, and the kinds asked for are honoured",
+    {},
+    async (e) => {
+        const d = await e.document(bad);
+        const range = d.range(9, d.end());
+        const actions = await d.actions(range);
+        assert.ok(actions.length > 0);
+        for (const a of actions) {
+            assert.equal(typeof a.title, "string");
+            assert.match(a.kind, /^(refactor\.rewrite|quickfix)/);
+            assert.equal(a.edit, undefined);
+            assert.notEqual(a.data, undefined);
+        }
+        for (const [only_, some] of [
+            ["refactor", true],
+            ["refactor.rewrite", true],
+            ["source", false],
+            ["refactor.extract", false],
+        ])
+            assert.equal(((await d.actions(range, 1, [only_])) ?? []).length > 0, some, only_);
+    },
+);
 
 async function rewriteOf(d, range) {
-    return (await d.actions(range)).find((a) => a.kind.startsWith("refactor.rewrite") && !a.disabled);
+    return (await d.actions(range)).find(
+        (a) => a.kind.startsWith("refactor.rewrite") && !a.disabled,
+    );
 }
 
 scriptHolds("a rewrite is resolved to an edit of the version seen", {}, async (e) => {
@@ -334,7 +458,8 @@ scriptHolds("a rewrite is resolved to an edit of the version seen", {}, async (e
 
 holds("a rewrite is resolved to an edit inside what was selected", {}, async (e) => {
     const d = await e.document(bad);
-    const from = d.after("f():\n"), to = d.after("x = bad\n");
+    const from = d.after("f():\n"),
+        to = d.after("x = bad\n");
     const resolved = await e.request("codeAction/resolve", await rewriteOf(d, d.range(from, to)));
     if (!resolved.edit) return;
     const text = d.changed(resolved.edit);
@@ -360,7 +485,11 @@ scriptHolds("a rewrite whose text changes while it is made is refused", {}, asyn
 scriptHolds("a resolve can be cancelled", {}, async (e) => {
     const d = await e.document(`# @steps=50 @us=100000\n${bad}`);
     const source = new lsp.CancellationTokenSource();
-    const asked = e.request("codeAction/resolve", await rewriteOf(d, d.range(d.after("f():\n"), d.end())), source.token);
+    const asked = e.request(
+        "codeAction/resolve",
+        await rewriteOf(d, d.range(d.after("f():\n"), d.end())),
+        source.token,
+    );
     await sleep(100);
     source.cancel();
     await assert.rejects(asked, code(-32800));
@@ -368,22 +497,35 @@ scriptHolds("a resolve can be cancelled", {}, async (e) => {
 
 const old = {
     capabilities: {
-        textDocument: { ...capabilities.textDocument, codeAction: { codeActionLiteralSupport: capabilities.textDocument.codeAction.codeActionLiteralSupport } },
+        textDocument: {
+            ...capabilities.textDocument,
+            codeAction: {
+                codeActionLiteralSupport:
+                    capabilities.textDocument.codeAction.codeActionLiteralSupport,
+            },
+        },
         workspace: { ...capabilities.workspace, workspaceEdit: {} },
     },
 };
 
-scriptHolds("a client that cannot resolve gets a command, its answer at once, and then the edit", old, async (e) => {
-    const d = await e.document(`# @steps=4 @us=100000\n${bad}`);
-    const action = await rewriteOf(d, d.range(d.after("f():\n"), d.end()));
-    assert.equal(action.edit, undefined);
-    const began = Date.now();
-    assert.equal(await e.run(action.command.command, ...(action.command.arguments ?? [])), null);
-    assert.ok(Date.now() - began < 300, `${Date.now() - began} ms`);
-    await e.until(() => e.applied.length > 0, "workspace/applyEdit");
-    assert.equal(d.changed(e.applied[0].edit), d.text.replaceAll("bad", "good"));
-    assert.ok(e.applied[0].edit.changes, "as changes");
-});
+scriptHolds(
+    "a client that cannot resolve gets a command, its answer at once, and then the edit",
+    old,
+    async (e) => {
+        const d = await e.document(`# @steps=4 @us=100000\n${bad}`);
+        const action = await rewriteOf(d, d.range(d.after("f():\n"), d.end()));
+        assert.equal(action.edit, undefined);
+        const began = Date.now();
+        assert.equal(
+            await e.run(action.command.command, ...(action.command.arguments ?? [])),
+            null,
+        );
+        assert.ok(Date.now() - began < 300, `${Date.now() - began} ms`);
+        await e.until(() => e.applied.length > 0, "workspace/applyEdit");
+        assert.equal(d.changed(e.applied[0].edit), d.text.replaceAll("bad", "good"));
+        assert.ok(e.applied[0].edit.changes, "as changes");
+    },
+);
 
 scriptHolds("an edit that the client does not apply is not sent again", old, async (e) => {
     const d = await e.document(bad);
@@ -425,28 +567,52 @@ holds("settings are pulled for the section redraft, and again when they change",
     await e.configure(all);
 });
 
-holds("a wrong value is complained of once and the one before kept", { settings: { ...all, quality: "much" } }, async (e) => {
-    const complaints = () => [...e.heard("window/showMessage"), ...e.heard("window/logMessage")].filter((m) => /quality/.test(m.message));
-    await e.until(() => complaints().length > 0, "a complaint");
-    await e.configure(e.settings);
-    assert.equal(complaints().length, 1);
-});
+holds(
+    "a wrong value is complained of once and the one before kept",
+    { settings: { ...all, quality: "much" } },
+    async (e) => {
+        const complaints = () =>
+            [...e.heard("window/showMessage"), ...e.heard("window/logMessage")].filter((m) =>
+                /quality/.test(m.message),
+            );
+        await e.until(() => complaints().length > 0, "a complaint");
+        await e.configure(e.settings);
+        assert.equal(complaints().length, 1);
+    },
+);
 
-scriptHolds("a setting that is taken back counts no more", { settings: { ...all, enable: false } }, async (e) => {
-    const d = await e.document("# «a»\nx = \n");
-    assert.deepEqual((await d.automatic(d.end() - 1)).items, []);
-    await e.configure(all);
-    assert.equal(only(await d.automatic(d.end() - 1)).insertText, "a");
-});
+scriptHolds(
+    "a setting that is taken back counts no more",
+    { settings: { ...all, enable: false } },
+    async (e) => {
+        const d = await e.document("# «a»\nx = \n");
+        assert.deepEqual((await d.automatic(d.end() - 1)).items, []);
+        await e.configure(all);
+        assert.equal(only(await d.automatic(d.end() - 1)).insertText, "a");
+    },
+);
 
-holds("textDocument/completion is there only behind its setting", { options: { completion: true } }, async (e) => {
-    assert.ok(e.offered.completionProvider);
-    const d = await e.document("# «alpha»\nx = \n");
-    const result = await e.request("textDocument/completion", {
-        textDocument: { uri: d.uri }, position: d.position(d.end() - 1), context: { triggerKind: 1 } });
-    const items = Array.isArray(result) ? result : result?.items ?? [];
-    if (scripted) assert.ok(items.some((i) => (i.textEdit?.newText ?? i.insertText ?? i.label).includes("alpha")), JSON.stringify(result));
-});
+holds(
+    "textDocument/completion is there only behind its setting",
+    { options: { completion: true } },
+    async (e) => {
+        assert.ok(e.offered.completionProvider);
+        const d = await e.document("# «alpha»\nx = \n");
+        const result = await e.request("textDocument/completion", {
+            textDocument: { uri: d.uri },
+            position: d.position(d.end() - 1),
+            context: { triggerKind: 1 },
+        });
+        const items = Array.isArray(result) ? result : (result?.items ?? []);
+        if (scripted)
+            assert.ok(
+                items.some((i) =>
+                    (i.textEdit?.newText ?? i.insertText ?? i.label).includes("alpha"),
+                ),
+                JSON.stringify(result),
+            );
+    },
+);
 
 holds("the status is one of four kinds, said on change only", {}, async (e) => {
     const d = await e.document("x = \n");
@@ -465,6 +631,10 @@ holds("the log holds nothing of the text", {}, async (e) => {
     const d = await e.document("# «qwertz_secret»\nqwertz_secret = \n");
     await d.invoked(d.end() - 1);
     await d.actions(d.range(0, d.end()));
-    const heard = JSON.stringify([...e.heard("window/logMessage"), ...e.heard("window/showMessage"), ...e.heard("$/logTrace")]);
+    const heard = JSON.stringify([
+        ...e.heard("window/logMessage"),
+        ...e.heard("window/showMessage"),
+        ...e.heard("$/logTrace"),
+    ]);
     assert.ok(!heard.includes("qwertz") && !e.server.stderr.includes("qwertz"));
 });

@@ -38,19 +38,34 @@ function prepare() {
         fs.mkdirSync(place(f), { recursive: true, mode: 0o700 });
     fs.mkdirSync(pictures, { recursive: true });
     fs.writeFileSync(place("project/orders.py"), text);
-    fs.writeFileSync(place("data/User/settings.json"), JSON.stringify({
-        "redraft.path": redraft, "redraft.minConfidence": 0,
-        "editor.inlineSuggest.enabled": true, "editor.quickSuggestions": { other: "off" }, "editor.wordBasedSuggestions": "off",
-        "editor.minimap.enabled": false, "editor.fontFamily": "DejaVu Sans Mono", "workbench.startupEditor": "none",
-        "workbench.colorTheme": "Default Light Modern", "workbench.tips.enabled": false, "chat.commandCenter.enabled": false,
-        "telemetry.telemetryLevel": "off", "security.workspace.trust.enabled": false, "extensions.autoCheckUpdates": false,
-        "extensions.ignoreRecommendations": true, "files.autoSave": "off", "breadcrumbs.enabled": false,
-    }));
+    fs.writeFileSync(
+        place("data/User/settings.json"),
+        JSON.stringify({
+            "redraft.path": redraft,
+            "redraft.minConfidence": 0,
+            "editor.inlineSuggest.enabled": true,
+            "editor.quickSuggestions": { other: "off" },
+            "editor.wordBasedSuggestions": "off",
+            "editor.minimap.enabled": false,
+            "editor.fontFamily": "DejaVu Sans Mono",
+            "workbench.startupEditor": "none",
+            "workbench.colorTheme": "Default Light Modern",
+            "workbench.tips.enabled": false,
+            "chat.commandCenter.enabled": false,
+            "telemetry.telemetryLevel": "off",
+            "security.workspace.trust.enabled": false,
+            "extensions.autoCheckUpdates": false,
+            "extensions.ignoreRecommendations": true,
+            "files.autoSave": "off",
+            "breadcrumbs.enabled": false,
+        }),
+    );
 }
 
 function environment() {
     const env = { ...process.env, HOME: place("home"), XDG_RUNTIME_DIR: place("run") };
-    for (const name of Object.keys(env)) if (/^(XDG_(CONFIG|DATA|CACHE|STATE)_HOME|REDRAFT_|VSCODE_)/.test(name)) delete env[name];
+    for (const name of Object.keys(env))
+        if (/^(XDG_(CONFIG|DATA|CACHE|STATE)_HOME|REDRAFT_|VSCODE_)/.test(name)) delete env[name];
     return env;
 }
 
@@ -62,13 +77,26 @@ async function freePort() {
     return port;
 }
 
-const options = (port) => ["--auth", "none", "--bind-addr", `127.0.0.1:${port}`, "--user-data-dir", place("data"),
-    "--extensions-dir", place("extensions"), "--disable-telemetry", "--disable-update-check", "--disable-workspace-trust"];
+const options = (port) => [
+    "--auth",
+    "none",
+    "--bind-addr",
+    `127.0.0.1:${port}`,
+    "--user-data-dir",
+    place("data"),
+    "--extensions-dir",
+    place("extensions"),
+    "--disable-telemetry",
+    "--disable-update-check",
+    "--disable-workspace-trust",
+];
 
 async function listening(port) {
-    for (const end = Date.now() + patience; ;) {
+    for (const end = Date.now() + patience; ; ) {
         const open = await new Promise((done) => {
-            const s = net.connect(port, "127.0.0.1", () => done(true)).on("error", () => done(false));
+            const s = net
+                .connect(port, "127.0.0.1", () => done(true))
+                .on("error", () => done(false));
             s.on("connect", () => s.end());
         });
         if (open) return;
@@ -78,9 +106,16 @@ async function listening(port) {
 }
 
 async function openPage(port) {
-    const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
+    const browser = await chromium.launch({
+        executablePath: "/usr/bin/chromium",
+        args: ["--no-sandbox"],
+    });
     const page = await browser.newPage({ viewport: { width: 900, height: 480 } });
-    await page.route("**", (r) => (["127.0.0.1", "localhost", ""].includes(new URL(r.request().url()).hostname) ? r.continue() : r.abort()));
+    await page.route("**", (r) =>
+        ["127.0.0.1", "localhost", ""].includes(new URL(r.request().url()).hostname)
+            ? r.continue()
+            : r.abort(),
+    );
     page.setDefaultTimeout(patience);
     await page.goto(`http://127.0.0.1:${port}/?folder=${encodeURIComponent(place("project"))}`);
     await page.getByText("orders.py").first().click();
@@ -115,7 +150,7 @@ const saved = () => fs.readFileSync(place("project/orders.py"), "utf8");
 async function save(page, changed) {
     await page.keyboard.press("Escape");
     await page.keyboard.press("Control+s");
-    for (const end = Date.now() + patience; !changed(saved());) {
+    for (const end = Date.now() + patience; !changed(saved()); ) {
         assert.ok(Date.now() < end, `the file is\n${saved()}`);
         await page.waitForTimeout(200);
     }
@@ -162,15 +197,22 @@ async function session(page) {
     await picture(page, "vscode-rewrite");
 
     await run(page, "redraft: Explain Last Suggestion");
-    await page.locator(".notification-list-item-message").first().waitFor();
-    console.log(`explained: ${await page.locator(".notification-list-item-message").first().innerText()}`);
+    const said = page.locator(".notification-list-item-message", { hasText: "redraft:" }).first();
+    await said.waitFor();
+    console.log(`explained: ${await said.innerText()}`);
 }
 
 async function main() {
     prepare();
     const port = await freePort();
-    execFileSync(process.execPath, [entry, ...options(port), "--install-extension", vsix], { env: environment(), stdio: "inherit" });
-    const server = spawn(process.execPath, [entry, ...options(port), place("project")], { env: environment(), stdio: ["ignore", "ignore", "inherit"] });
+    execFileSync(process.execPath, [entry, ...options(port), "--install-extension", vsix], {
+        env: environment(),
+        stdio: "inherit",
+    });
+    const server = spawn(process.execPath, [entry, ...options(port), place("project")], {
+        env: environment(),
+        stdio: ["ignore", "ignore", "inherit"],
+    });
     const gone = new Promise((done) => server.on("close", done));
     let browser, page;
     try {
