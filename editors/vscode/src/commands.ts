@@ -78,7 +78,7 @@ async function menu(status: Status): Promise<void> {
         .get("enable", true);
     const items: (QuickPickItem & { command: string })[] = [
         {
-            label: on ? "$(circle-slash) Switch suggestions off" : "$(check) Switch suggestions on",
+            label: on ? "$(circle-slash) Switch off" : "$(check) Switch on",
             command: "redraft.toggle",
         },
         { label: "$(question) Why did nothing show?", command: "redraft.explain" },
