@@ -7,6 +7,7 @@
 
 #include "core/base/memory.h"
 #include "lsp/limits.h"
+#include "lsp/rewrite.h"
 
 #include <string.h>
 
@@ -171,4 +172,8 @@ void rd_context_fill(rd_job *job, const rd_document *doc, size_t start, size_t e
     rd_text_copy(t, start, end, &job->draft);
     rd_text_copy(t, end, suffix_end(t, end), &job->suffix);
     add_neighbours(job, doc, all, scope);
+    /* A model has learnt from texts with `\n` alone. */
+    rd_rewrite_plain(&job->prefix);
+    rd_rewrite_plain(&job->suffix);
+    for (int i = 0; i < job->n_neighbours; i++) rd_rewrite_plain(&job->neighbours[i].text);
 }

@@ -11,7 +11,7 @@
 #include "lsp/job.h"
 #include "lsp/settings.h"
 
-/* Fill the job's language, prefix, draft, suffix and neighbours for [start, end) of `doc`. `all`: the connection's documents;
+/* Fill the job's language, prefix, draft, suffix and neighbours for [start, end) of `doc`; all but the draft with `\n` line ends. `all`: the connection's documents;
  * `scope` says which of them may be read. */
 void rd_context_fill(rd_job *job, const rd_document *doc, size_t start, size_t end,
                      rd_documents *all, rd_scope *scope);

@@ -86,7 +86,7 @@ static const char *const secret_names[] = {
 };
 
 /* The pieces of an absolute path, or 0 when it is none, too long or too deep. */
-static size_t cut_path(const char *path, rd_piece *out)
+static size_t cut_path(const char *path, rd_glob_piece *out)
 {
     size_t n = strlen(path), count = 0;
 
@@ -98,7 +98,7 @@ static size_t cut_path(const char *path, rd_piece *out)
         if (count == RD_MOST_PATH_DEPTH) return 0;
         if (len == 0 || (len == 1 && *s == '.') || (len == 2 && s[0] == '.' && s[1] == '.'))
             return 0;
-        out[count++] = (rd_piece){ s, len };
+        out[count++] = (rd_glob_piece){ s, len };
         s += len + 1;
     }
     return count;
@@ -229,7 +229,7 @@ static size_t below(const char *root, size_t depth, const char *path)
 /* Judge the rules [i, end): the last one that matches a folder or the file decides about it, and below a
  * folder that is excluded nothing is taken back. Returns the rule that excludes, or NULL. */
 static const rule *judge(const rd_rules *r, size_t i, size_t end, const char *path,
-                         const rd_piece *pieces, size_t n)
+                         const rd_glob_piece *pieces, size_t n)
 {
     const rule *by[RD_MOST_PATH_DEPTH] = { 0 };
     bool hits[RD_MOST_PATH_DEPTH];
@@ -293,7 +293,7 @@ static rd_verdict verdict_of(source from)
 rd_verdict rd_excluded(const rd_rules *r, const rd_candidate *c, const char **why)
 {
     static const source lists[] = { OF_USER, OF_PROJECT, OF_IGNORE };
-    rd_piece pieces[RD_MOST_PATH_DEPTH];
+    rd_glob_piece pieces[RD_MOST_PATH_DEPTH];
     size_t n = c->path ? cut_path(c->path, pieces) : 0, at = 0;
     const char *ignored;
 
@@ -363,7 +363,7 @@ rd_status rd_rules_setting(rd_rules *r, rd_layer layer, const rd_file_setting *s
     return RD_OK;
 }
 
-static bool is_for(const setting *s, const char *path, const rd_piece *pieces, size_t n,
+static bool is_for(const setting *s, const char *path, const rd_glob_piece *pieces, size_t n,
                    const char *language)
 {
     bool hits[RD_MOST_PATH_DEPTH] = { 0 };
@@ -403,7 +403,7 @@ static void set(rd_file_settings *out, const setting *s)
 rd_file_settings rd_settings_for(const rd_rules *r, const char *path, const char *language,
                                  rd_file_settings defaults)
 {
-    rd_piece pieces[RD_MOST_PATH_DEPTH];
+    rd_glob_piece pieces[RD_MOST_PATH_DEPTH];
     size_t n = cut_path(path, pieces);
 
     for (int layer = RD_LAYER_USER; layer <= RD_LAYER_PROJECT; layer++)

@@ -389,6 +389,19 @@ static void client_answered(rd_follow *f, const rd_message *m)
     }
 }
 
+/* A frame that is no message. The daemon has to know of it too, since a change may be lost; its answer reaches the client
+ * where it names no request, and is ours to give where it does. */
+static void refuse(rd_follow *f, rd_refusal *refusal, const char *frame, size_t n)
+{
+    bool named = refusal->id.kind != RD_ID_NULL, open = named && find_open(f, &refusal->id);
+
+    if (refusal->lost) rd_documents_forget(f->documents);
+    if (f->link == SERVED) put_frame(f, &f->to_daemon, frame, n);
+    if (f->link == SERVED && (!named || open)) return;
+    if (open) refusal->id = (rd_id){ .kind = RD_ID_NULL };
+    put_error(f, &refusal->id, refusal->code, refusal->why.text);
+}
+
 void rd_follow_client(rd_follow *f, const char *frame, size_t n)
 {
     rd_refusal refusal;
@@ -396,11 +409,7 @@ void rd_follow_client(rd_follow *f, const char *frame, size_t n)
 
     if (f->over) return;
     if (rd_message_read(frame, n, f->encoding, &m, &refusal)) {
-        if (refusal.lost) rd_documents_forget(f->documents);
-        if (f->link == SERVED)
-            put_frame(f, &f->to_daemon, frame, n); /* which says what is wrong */
-        else
-            put_error(f, &refusal.id, refusal.code, refusal.why.text);
+        refuse(f, &refusal, frame, n);
         return;
     }
     if (m.kind == RD_MESSAGE_REQUEST) take_request(f, &m, frame, n);

@@ -34,7 +34,8 @@ typedef struct front {
     double leave_at_ms;                /* when the client is gone: the end; 0: not yet */
     bool client_gone, broken;          /* broken: what the client sends cannot be read any more */
     double watch_at_ms;
-    bool watched; /* the client's process was seen alive */
+    long watched; /* the client's process, once it is known */
+    bool seen;    /* it was alive */
     char piece[PIECE];
 } front;
 
@@ -180,12 +181,13 @@ static void watch_client(front *f, double now)
 {
     long pid = f->o->client_pid ? f->o->client_pid : rd_follow_client_pid(f->follow);
 
-    if (now < f->watch_at_ms) return;
+    if (pid == f->watched && now < f->watch_at_ms) return;
+    f->watched = pid;
     f->watch_at_ms = now + WATCH_MS;
     if (pid <= 0) return;
     if (!kill((pid_t)pid, 0) || errno == EPERM)
-        f->watched = true;
-    else if (f->watched) /* one never seen is a number of another machine or container */
+        f->seen = true;
+    else if (f->seen) /* one never seen is a number of another machine or container */
         client_died(f);
 }
 

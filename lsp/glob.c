@@ -13,11 +13,11 @@
 struct rd_glob {
     char *text;
     bool takes_back, folders_only;
-    rd_piece *pieces; /* of the pattern; they point into `text` */
+    rd_glob_piece *pieces; /* of the pattern; they point into `text` */
     size_t n;
 };
 
-static bool is_any_folders(rd_piece p)
+static bool is_any_folders(rd_glob_piece p)
 {
     return p.n == 2 && p.s[0] == '*' && p.s[1] == '*';
 }
@@ -37,7 +37,7 @@ static size_t trimmed(const char *s, size_t n)
 
 static void add_piece(rd_glob *g, const char *s, size_t n)
 {
-    rd_piece p = { s, n };
+    rd_glob_piece p = { s, n };
 
     if (g->n > 0 && is_any_folders(p) && is_any_folders(g->pieces[g->n - 1])) return;
     g->pieces[g->n++] = p;
@@ -114,7 +114,7 @@ static bool in_class(const char *name, size_t n, unsigned char c)
 }
 
 /* The bracket whose '[' is at p: its length, or 0 when it has no end. *has: whether `c` is in it. */
-static size_t bracket(rd_piece p, char c, bool fold, bool *has)
+static size_t bracket(rd_glob_piece p, char c, bool fold, bool *has)
 {
     size_t i = 1;
     bool not = i < p.n && (p.s[i] == '!' || p.s[i] == '^'), found = false;
@@ -156,7 +156,7 @@ static size_t bracket(rd_piece p, char c, bool fold, bool *has)
 }
 
 /* One element of a piece that is no '*': its length, and whether it matches `c`. */
-static size_t element(rd_piece p, char c, bool fold, bool *has)
+static size_t element(rd_glob_piece p, char c, bool fold, bool *has)
 {
     size_t n;
 
@@ -169,7 +169,7 @@ static size_t element(rd_piece p, char c, bool fold, bool *has)
 }
 
 /* One piece of a pattern against one of a path. A star that went wrong takes one byte more; an earlier one never needs to. */
-static bool piece_matches(rd_piece p, rd_piece path, bool fold, size_t *steps)
+static bool piece_matches(rd_glob_piece p, rd_glob_piece path, bool fold, size_t *steps)
 {
     size_t i = 0, j = 0, star = SIZE_MAX, from = 0;
     bool has;
@@ -182,7 +182,7 @@ static bool piece_matches(rd_piece p, rd_piece path, bool fold, size_t *steps)
             continue;
         }
         if (i < p.n) {
-            size_t n = element((rd_piece){ p.s + i, p.n - i }, path.s[j], fold, &has);
+            size_t n = element((rd_glob_piece){ p.s + i, p.n - i }, path.s[j], fold, &has);
 
             *steps -= n < *steps ? n - 1 : *steps;
             if (has) {
@@ -200,7 +200,7 @@ static bool piece_matches(rd_piece p, rd_piece path, bool fold, size_t *steps)
 }
 
 /* Folding only ever adds matches, also for `[!a-z]`. */
-static bool either_matches(rd_piece p, rd_piece path, bool fold, size_t *steps)
+static bool either_matches(rd_glob_piece p, rd_glob_piece path, bool fold, size_t *steps)
 {
     return piece_matches(p, path, false, steps) || (fold && piece_matches(p, path, true, steps));
 }
@@ -212,8 +212,8 @@ static void skip_any_folders(const rd_glob *g, bool *at)
         if (at[i] && is_any_folders(g->pieces[i])) at[i + 1] = true;
 }
 
-bool rd_glob_match(const rd_glob *g, const rd_piece *pieces, size_t n, bool fold, size_t *steps,
-                   bool *hits)
+bool rd_glob_match(const rd_glob *g, const rd_glob_piece *pieces, size_t n, bool fold,
+                   size_t *steps, bool *hits)
 {
     bool at[MOST_PIECES + 1] = { true }, next[MOST_PIECES + 1];
 

@@ -14,10 +14,10 @@
 typedef struct rd_glob rd_glob;
 
 /* A path cut at its slashes. */
-typedef struct rd_piece {
+typedef struct rd_glob_piece {
     const char *s;
     size_t n;
-} rd_piece;
+} rd_glob_piece;
 
 /* A line of an ignore file; NULL when it is blank, a comment, or longer than RD_MOST_PATTERN_BYTES. */
 rd_glob *rd_glob_new(const char *line, size_t n);
@@ -28,7 +28,7 @@ const char *rd_glob_text(const rd_glob *g); /* as it was written, without blanks
 /* Whether the pattern matches the path of the first 1, 2, ... pieces: hits[i] for i + 1 of them. All but the last piece are
  * folders. `fold`: letters A to Z match in either case. Takes its steps from *steps; false, with hits to be left alone, when
  * they do not suffice. */
-bool rd_glob_match(const rd_glob *g, const rd_piece *pieces, size_t n, bool fold, size_t *steps,
-                   bool *hits);
+bool rd_glob_match(const rd_glob *g, const rd_glob_piece *pieces, size_t n, bool fold,
+                   size_t *steps, bool *hits);
 
 #endif

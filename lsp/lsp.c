@@ -198,22 +198,27 @@ static void complain(rd_lsp *l, rd_buf *lines)
     rd_buf_clear(lines);
 }
 
-/* What the settings say is used from now on. */
+/* The user's settings and over them the client's, from the start: what it does not say any more does not hold. */
 static void apply_settings(rd_lsp *l)
 {
+    const json_t *const over[] = { l->options, l->section };
+    rd_buf complaints = { 0 };
+
     rd_scope_free(l->scope);
+    rd_settings_clear(&l->settings);
+    rd_settings_init(&l->settings, &l->conn->o.config->client);
+    for (size_t i = 0; i < sizeof over / sizeof *over; i++)
+        if (json_is_object(over[i]))
+            rd_settings_merge(&l->settings, RD_FROM_CLIENT, over[i], l->told, &complaints);
+    complain(l, &complaints);
     l->scope = rd_scope_new(&l->settings, (const char *const *)l->folders, l->n_folders);
     send_status(l);
 }
 
-static void merge_settings(rd_lsp *l, const json_t *value)
+static void keep(json_t **place, const json_t *value)
 {
-    rd_buf complaints = { 0 };
-
-    if (!json_is_object(value)) return;
-    rd_settings_merge(&l->settings, RD_FROM_CLIENT, value, l->told, &complaints);
-    complain(l, &complaints);
-    apply_settings(l);
+    json_decref(*place);
+    *place = json_deep_copy(value);
 }
 
 static void ask_configuration(rd_lsp *l)
@@ -238,7 +243,9 @@ void rd_lsp_replied(rd_lsp *l, int64_t ask, const json_t *result, const json_t *
 {
     if (ask == l->configuration_ask) {
         l->configuration_ask = 0;
-        merge_settings(l, json_array_get(result, 0));
+        if (error) return;
+        keep(&l->section, json_array_get(result, 0));
+        apply_settings(l);
     } else if (ask == l->progress_ask) {
         l->progress_ask = 0;
         if (error || l->loading_since == 0) return;
@@ -257,7 +264,10 @@ static rd_status did_change_configuration(rd_conn *c, const rd_message *m, rd_er
     const json_t *own = json_object_get(settings, "redraft");
 
     (void)err;
-    if (json_is_object(own)) merge_settings(c->lsp, own);
+    if (json_is_object(own)) {
+        keep(&c->lsp->section, own);
+        apply_settings(c->lsp);
+    }
     ask_configuration(c->lsp);
     return RD_OK;
 }
@@ -420,7 +430,7 @@ static rd_status initialize(rd_conn *c, const rd_message *m, rd_error *err)
         c->client_pid = (long)json_integer_value(pid);
     read_client(l, json_object_get(m->params, "capabilities"));
     read_folders(l, m->params);
-    merge_settings(l, json_object_get(m->params, "initializationOptions"));
+    keep(&l->options, json_object_get(m->params, "initializationOptions"));
     apply_settings(l);
     rd_rpc_answer(c->rpc, m->ticket,
                   json_pack("{s:o, s:{s:s, s:s}}", "capabilities", capabilities_of(l), "serverInfo",
@@ -630,6 +640,8 @@ void rd_lsp_free(rd_lsp *l)
     rd_settings_clear(&l->settings);
     rd_documents_free(l->documents);
     json_decref(l->told);
+    json_decref(l->options);
+    json_decref(l->section);
     for (int i = 0; i < l->n_folders; i++) free(l->folders[i]);
     free(l->folders);
     free(l);

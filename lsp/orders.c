@@ -13,14 +13,14 @@
 
 enum { WORK_MOST_MS = 30000 }; /* then the best so far */
 
-/* A span to be written anew, of the work's revision. */
+/* A span to be written anew, of the order's revision. */
 typedef struct piece {
     size_t start, end;
     rd_buf text;
 } piece;
 
-typedef struct work {
-    struct work *next;
+typedef struct order {
+    struct order *next;
     rd_order_kind kind;
     uint64_t ticket;
     json_t *action;
@@ -37,12 +37,12 @@ typedef struct work {
     int n_pieces, at;
     rd_progress progress;
     int64_t apply_ask;
-} work;
+} order;
 
 struct rd_orders {
     rd_lsp *l;
     rd_flags *flags;
-    work *first;
+    order *first;
     int count;
     uint64_t last_number;
     bool told_ignored;
@@ -62,7 +62,7 @@ rd_orders *rd_orders_new(rd_lsp *l, rd_flags *flags)
     return ws;
 }
 
-static void free_work(work *w)
+static void free_order(order *w)
 {
     for (int i = 0; i < w->n_pieces; i++) rd_buf_clear(&w->pieces[i].text);
     free(w->pieces);
@@ -73,7 +73,7 @@ static void free_work(work *w)
     free(w);
 }
 
-static void cancel_job(rd_orders *ws, work *w)
+static void cancel_job(rd_orders *ws, order *w)
 {
     const rd_host *host = ws->l->conn->o.host;
 
@@ -83,10 +83,10 @@ static void cancel_job(rd_orders *ws, work *w)
 void rd_orders_free(rd_orders *ws)
 {
     if (!ws) return;
-    for (work *w = ws->first, *next; w; w = next) {
+    for (order *w = ws->first, *next; w; w = next) {
         next = w->next;
         cancel_job(ws, w);
-        free_work(w);
+        free_order(w);
     }
     free(ws);
 }
@@ -94,8 +94,8 @@ void rd_orders_free(rd_orders *ws)
 /* Forget those that wait for nothing any more. */
 static void sweep(rd_orders *ws)
 {
-    for (work **at = &ws->first; *at;) {
-        work *w = *at;
+    for (order **at = &ws->first; *at;) {
+        order *w = *at;
 
         if (!w->over || w->job || w->progress.ask || w->apply_ask) {
             at = &w->next;
@@ -103,19 +103,19 @@ static void sweep(rd_orders *ws)
         }
         *at = w->next;
         ws->count--;
-        free_work(w);
+        free_order(w);
     }
 }
 
-/* ---- how a work ends ---- */
+/* ---- how an order ends ---- */
 
-static void end(rd_orders *ws, work *w)
+static void end(rd_orders *ws, order *w)
 {
     w->over = true;
     rd_progress_end(&w->progress, ws->l);
 }
 
-static void fail(rd_orders *ws, work *w, rd_status status, const char *text)
+static void fail(rd_orders *ws, order *w, rd_status status, const char *text)
 {
     int code =
         status == RD_CANCELLED || status == RD_STALE ? rd_rpc_code(status) : RD_REQUEST_FAILED;
@@ -127,13 +127,13 @@ static void fail(rd_orders *ws, work *w, rd_status status, const char *text)
     end(ws, w);
 }
 
-static void resolve(rd_orders *ws, work *w, json_t *edit)
+static void resolve(rd_orders *ws, order *w, json_t *edit)
 {
     json_object_set_new(w->action, "edit", edit);
     rd_rpc_answer(ws->l->conn->rpc, w->ticket, json_incref(w->action));
 }
 
-static void apply(rd_orders *ws, work *w, json_t *edit)
+static void apply(rd_orders *ws, order *w, json_t *edit)
 {
     json_t *params = json_pack("{s:s, s:o}", "label", titles[w->kind], "edit", edit);
 
@@ -162,7 +162,7 @@ static json_t *workspace_edit(rd_orders *ws, const rd_document *doc, const rd_re
 
 /* An action that was resolved already cannot become `disabled`, which clients look at in lists only; an error would be
  * drawn as a fault. So it gets an edit that does nothing, and a sentence says why. */
-static void nothing_to_do(rd_orders *ws, work *w)
+static void nothing_to_do(rd_orders *ws, order *w)
 {
     static const char *const words[] = {
         [RD_ORDER_REWRITE] = "The model would leave this as it is.",
@@ -181,36 +181,36 @@ static void nothing_to_do(rd_orders *ws, work *w)
 
 /* ---- the span, where it is now ---- */
 
-static rd_document *document_of(rd_orders *ws, const work *w)
+static rd_document *document_of(rd_orders *ws, const order *w)
 {
     rd_document *doc = w->stale ? NULL : rd_documents_find(ws->l->documents, w->uri);
 
     return doc && rd_document_is_known(doc) ? doc : NULL;
 }
 
-/* The document, with the place of a span of the work's revision in it; NULL when the text there is another. */
-static rd_document *find_span(rd_orders *ws, const work *w, size_t *start, size_t *end)
+/* The document, with the place of a span of the order's revision in it; NULL when the text there is another. */
+static rd_document *find_span(rd_orders *ws, const order *w, size_t *start, size_t *end)
 {
     rd_document *doc = document_of(ws, w);
 
     return doc && !rd_document_shift(doc, w->revision, start, end) ? doc : NULL;
 }
 
-static bool is_stale(rd_orders *ws, const work *w)
+static bool is_stale(rd_orders *ws, const order *w)
 {
     size_t start = w->start, end = w->end;
 
     return !find_span(ws, w, &start, &end);
 }
 
-static void fail_stale(rd_orders *ws, work *w)
+static void fail_stale(rd_orders *ws, order *w)
 {
     fail(ws, w, RD_STALE, "The text changed meanwhile, so nothing was edited.");
 }
 
 /* ---- jobs ---- */
 
-static void tell_ignored(rd_orders *ws, const work *w)
+static void tell_ignored(rd_orders *ws, const order *w)
 {
     const rd_host *host = ws->l->conn->o.host;
     rd_model_state m;
@@ -225,7 +225,7 @@ static void tell_ignored(rd_orders *ws, const work *w)
 }
 
 /* Ask for [start, end) as it is now. */
-static void submit(rd_orders *ws, work *w, const rd_document *doc, rd_job_kind kind, size_t start,
+static void submit(rd_orders *ws, order *w, const rd_document *doc, rd_job_kind kind, size_t start,
                    size_t end)
 {
     const rd_host *host = ws->l->conn->o.host;
@@ -233,9 +233,7 @@ static void submit(rd_orders *ws, work *w, const rd_document *doc, rd_job_kind k
 
     rd_context_fill(job, doc, start, end, ws->l->documents, ws->l->scope);
     if (kind == RD_JOB_INFILL) rd_buf_reset(&job->draft);
-    rd_rewrite_plain(&job->prefix);
     rd_rewrite_plain(&job->draft);
-    rd_rewrite_plain(&job->suffix);
     if (kind != RD_JOB_SCORE)
         rd_buf_append(&job->instruction, w->instruction.data, w->instruction.len);
     job->quality = w->quality;
@@ -245,14 +243,14 @@ static void submit(rd_orders *ws, work *w, const rd_document *doc, rd_job_kind k
     host->submit(host->self, job);
 }
 
-static void add_piece(work *w, size_t start, size_t end)
+static void add_piece(order *w, size_t start, size_t end)
 {
     w->pieces = rd_resize(w->pieces, (size_t)w->n_pieces + 1, sizeof *w->pieces);
     w->pieces[w->n_pieces++] = (piece){ .start = start, .end = end };
 }
 
 /* All pieces are answered: the edits. */
-static void finish(rd_orders *ws, work *w)
+static void finish(rd_orders *ws, order *w)
 {
     rd_document *doc = document_of(ws, w);
     rd_rewrite r = { 0 };
@@ -286,7 +284,7 @@ static void finish(rd_orders *ws, work *w)
     rd_rewrite_clear(&r);
 }
 
-static void next_piece(rd_orders *ws, work *w)
+static void next_piece(rd_orders *ws, order *w)
 {
     if (w->at == w->n_pieces) {
         finish(ws, w);
@@ -302,7 +300,7 @@ static void next_piece(rd_orders *ws, work *w)
 }
 
 /* What is doubtful becomes flags, or pieces. */
-static void scored(rd_orders *ws, work *w, const rd_event *ev)
+static void scored(rd_orders *ws, order *w, const rd_event *ev)
 {
     size_t start = w->start, stop = w->end;
     rd_document *doc = find_span(ws, w, &start, &stop);
@@ -331,7 +329,7 @@ static void scored(rd_orders *ws, work *w, const rd_event *ev)
     rd_buf_clear(&plain);
 }
 
-static void answered(rd_orders *ws, work *w, const rd_event *ev)
+static void answered(rd_orders *ws, order *w, const rd_event *ev)
 {
     if (ev->n_answers > 0 && ev->answers[0].text.len > 0)
         rd_buf_append(&w->pieces[w->at].text, ev->answers[0].text.data, ev->answers[0].text.len);
@@ -342,9 +340,9 @@ static void answered(rd_orders *ws, work *w, const rd_event *ev)
 
 /* ---- what comes from outside ---- */
 
-static work *new_work(const rd_order *o)
+static order *new_order(const rd_order *o)
 {
-    work *w = rd_alloc0(sizeof *w);
+    order *w = rd_alloc0(sizeof *w);
 
     w->kind = o->kind;
     w->ticket = o->ticket;
@@ -367,7 +365,7 @@ rd_status rd_orders_start(rd_orders *ws, const rd_order *o, rd_error *err)
                        o->end - o->start, RD_MOST_ACTION_BYTES);
     if (ws->count == RD_MOST_ORDERS)
         return rd_fail(err, RD_NO_MEMORY, "%d actions are under way already", RD_MOST_ORDERS);
-    work *w = new_work(o);
+    order *w = new_order(o);
 
     w->next = ws->first;
     ws->first = w;
@@ -384,7 +382,7 @@ rd_status rd_orders_start(rd_orders *ws, const rd_order *o, rd_error *err)
     return RD_OK;
 }
 
-static void done(rd_orders *ws, work *w, const rd_event *ev)
+static void done(rd_orders *ws, order *w, const rd_event *ev)
 {
     w->job = NULL;
     if (w->cancelled)
@@ -402,7 +400,7 @@ static void done(rd_orders *ws, work *w, const rd_event *ev)
 
 bool rd_orders_event(rd_orders *ws, const rd_event *ev)
 {
-    work *w = ws->first;
+    order *w = ws->first;
 
     while (w && w->job != ev->job) w = w->next;
     if (!w) return false;
@@ -413,7 +411,7 @@ bool rd_orders_event(rd_orders *ws, const rd_event *ev)
     return true;
 }
 
-static void cancel(rd_orders *ws, work *w)
+static void cancel(rd_orders *ws, order *w)
 {
     w->cancelled = true;
     cancel_job(ws, w);
@@ -421,7 +419,7 @@ static void cancel(rd_orders *ws, work *w)
 
 bool rd_orders_cancelled(rd_orders *ws, uint64_t ticket)
 {
-    work *w = ws->first;
+    order *w = ws->first;
 
     while (w && w->ticket != ticket) w = w->next;
     if (!w) return false;
@@ -431,11 +429,11 @@ bool rd_orders_cancelled(rd_orders *ws, uint64_t ticket)
 
 void rd_orders_token_cancelled(rd_orders *ws, const json_t *token)
 {
-    for (work *w = ws->first; token && w; w = w->next)
+    for (order *w = ws->first; token && w; w = w->next)
         if (!w->over && json_equal(w->progress.token, token)) cancel(ws, w);
 }
 
-static void applied(rd_orders *ws, work *w, const json_t *result, const json_t *error)
+static void applied(rd_orders *ws, order *w, const json_t *result, const json_t *error)
 {
     const json_t *why = json_object_get(result, "failureReason");
     char text[256];
@@ -453,7 +451,7 @@ bool rd_orders_replied(rd_orders *ws, int64_t ask, const json_t *result, const j
 {
     bool found = false;
 
-    for (work *w = ws->first; w && !found; w = w->next) {
+    for (order *w = ws->first; w && !found; w = w->next) {
         found = rd_progress_replied(&w->progress, ws->l, ask, error, w->over);
         if (!found && w->apply_ask != 0 && w->apply_ask == ask) {
             applied(ws, w, result, error);
@@ -466,7 +464,7 @@ bool rd_orders_replied(rd_orders *ws, int64_t ask, const json_t *result, const j
 
 void rd_orders_changed(rd_orders *ws, const rd_document *doc)
 {
-    for (work *w = ws->first; w; w = w->next) {
+    for (order *w = ws->first; w; w = w->next) {
         if (w->over || strcmp(w->uri, rd_document_uri(doc)) != 0 || !is_stale(ws, w)) continue;
         w->stale = true;
         cancel_job(ws, w);
@@ -475,7 +473,7 @@ void rd_orders_changed(rd_orders *ws, const rd_document *doc)
 
 void rd_orders_closed(rd_orders *ws, const char *uri)
 {
-    for (work *w = ws->first; w; w = w->next) {
+    for (order *w = ws->first; w; w = w->next) {
         if (w->over || strcmp(w->uri, uri) != 0) continue;
         w->stale = true;
         cancel_job(ws, w);

@@ -1,6 +1,6 @@
 /* orders.h - what was asked for by an action or a command, from its first job to the edit in the editor.
  *
- * A work remembers a span of a document's revision. It scores, rewrites or fills it, and gives its result away in one of three forms: the
+ * An order remembers a span of a document's revision. It scores, rewrites or fills it, and gives its result away in one of three forms: the
  * resolved action, `workspace/applyEdit`, or flags. An edit is made for the text as it is at the end: shifted when the
  * text moved outside the span, refused when it changed inside. Loop thread.
  */

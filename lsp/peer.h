@@ -63,6 +63,8 @@ struct rd_lsp {
     rd_settings settings; /* of this client, over the user's */
     rd_scope *scope;
     json_t *told; /* complaints that were said once */
+    json_t *options,
+        *section; /* what the client set: initializationOptions, then its configuration */
     char **folders;
     int n_folders;
     rd_suggest *suggest;

@@ -153,7 +153,7 @@ static void answer_nothing(rd_suggest *s, page *p)
 static json_t *list_item(json_t *range, const char *text, size_t n, int rank)
 {
     size_t line = strcspn(text, "\n"), shown = line < 60 ? line : 60;
-    char order[8];
+    char order[16];
 
     while (shown > 0 && shown < n && ((unsigned char)text[shown] & 0xc0) == 0x80) shown--;
     snprintf(order, sizeof order, "%04d", rank);
@@ -255,34 +255,46 @@ static fate judge(rd_suggest *s, const ask *a, double gate, const rd_event *ev, 
     return UNSURE;
 }
 
+/* What of the answers is shown, the best first, in the form in which it is. Returns how many there are. */
+static int choose(rd_suggest *s, const ask *a, const rd_document *doc, const rd_event *ev,
+                  rd_buf *text, float *confidence)
+{
+    double gate = gate_of(s, doc);
+    int most = a->invoked ? RD_ANSWERS_MOST : 1, n = 0;
+
+    for (int i = 0; i < ev->n_answers && n < most; i++) {
+        rd_buf_reset(&text[n]);
+        rd_buf_append(&text[n], ev->answers[i].text.data, ev->answers[i].text.len);
+        tidy(doc, a->at, a->end, &a->style, a->chosen, &text[n]);
+        if (is_repeated(n, text) || judge(s, a, gate, ev, i, &text[n]) != SHOWN) continue;
+        confidence[n++] = ev->answers[i].confidence;
+    }
+    return n;
+}
+
 /* The answers of the page's job, for the request that waits or to be kept for one that may come. */
 static void take_answers(rd_suggest *s, page *p, const rd_document *doc, const rd_event *ev)
 {
     rd_buf text[RD_ANSWERS_MOST] = { 0 };
+    float confidence[RD_ANSWERS_MOST];
     bool waits = p->ask.ticket != 0;
     ask ahead = { .at = p->job_at, .end = p->job_at };
     const ask *a = waits ? &p->ask : &ahead;
     json_t *items = json_array();
-    int most = a->invoked ? RD_ANSWERS_MOST : 1;
-    double gate = gate_of(s, doc);
 
     if (waits) explain(s, "the model has nothing to put here");
-    for (int i = 0; i < ev->n_answers && (int)json_array_size(items) < most; i++) {
-        rd_buf_append(&text[i], ev->answers[i].text.data, ev->answers[i].text.len);
-        tidy(doc, a->at, a->end, &a->style, a->chosen, &text[i]);
-        if (is_repeated(i, text) || judge(s, a, gate, ev, i, &text[i]) != SHOWN) continue;
-        uint64_t serial = ++s->serial;
+    int n = choose(s, a, doc, ev, text, confidence);
 
-        if (!a->chosen)
-            rd_kept_add(&p->kept, serial, p->job_revision, p->job_bytes, a->at, text[i].data,
-                        text[i].len, ev->answers[i].confidence);
-        if (!waits) break;
-        json_array_append_new(items, make_item(s, p, doc, &text[i], a->at, a->end, serial,
-                                               (int)json_array_size(items)));
-        if (json_array_size(items) == 1)
-            explain(s, "shown: confidence %.2f, %d tokens, %d passes, %.0f ms",
-                    (double)ev->answers[i].confidence, ev->tokens, ev->forwards, ev->ms);
-    }
+    for (int i = 0; waits && i < n; i++)
+        json_array_append_new(
+            items, make_item(s, p, doc, &text[i], a->at, a->end, s->serial + 1 + (uint64_t)i, i));
+    for (int i = n - 1; i >= 0 && !a->chosen; i--) /* the best is the newest */
+        rd_kept_add(&p->kept, s->serial + 1 + (uint64_t)i, p->job_revision, p->job_bytes, a->at,
+                    text[i].data, text[i].len, confidence[i]);
+    s->serial += (uint64_t)n;
+    if (waits && n > 0)
+        explain(s, "shown: confidence %.2f, %d tokens, %d passes, %.0f ms", (double)confidence[0],
+                ev->tokens, ev->forwards, ev->ms);
     for (int i = 0; i < RD_ANSWERS_MOST; i++) rd_buf_clear(&text[i]);
     if (waits)
         answer(s, p, items_result(&p->ask, items));

@@ -10,7 +10,7 @@
 /* The shortest front of the path that the pattern hits, in pieces; 0: none. */
 static int first_hit(const char *pattern, const char *path, bool fold)
 {
-    rd_piece pieces[RD_MOST_PATH_DEPTH];
+    rd_glob_piece pieces[RD_MOST_PATH_DEPTH];
     bool hits[RD_MOST_PATH_DEPTH];
     rd_glob *g = rd_glob_new(pattern, strlen(pattern));
     size_t n = 0, steps = 100000;
@@ -20,7 +20,7 @@ static int first_hit(const char *pattern, const char *path, bool fold)
     for (const char *s = path; s; n++) {
         const char *slash = strchr(s, '/');
 
-        pieces[n] = (rd_piece){ s, slash ? (size_t)(slash - s) : strlen(s) };
+        pieces[n] = (rd_glob_piece){ s, slash ? (size_t)(slash - s) : strlen(s) };
         s = slash ? slash + 1 : NULL;
     }
     cr_assert(rd_glob_match(g, pieces, n, fold, &steps, hits));
@@ -137,7 +137,7 @@ Test(glob, makes_nothing_of_blank_lines_and_comments)
 Test(glob, stops_when_its_steps_are_used_up)
 {
     char path[256], pattern[300] = "*";
-    rd_piece piece = { path, 255 };
+    rd_glob_piece piece = { path, 255 };
     size_t steps = 1000000;
     bool hit = false;
 
@@ -164,7 +164,7 @@ Test(glob, reads_any_bytes, .timeout = 60)
     for (int k = 0; k < 200000; k++) {
         size_t n = rd_random_below(&r, 20);
         char *line = malloc(n ? n : 1);
-        rd_piece pieces[4] = { { "a", 1 }, { "ab:-]", 5 }, { "[", 1 }, { "\\a.", 3 } };
+        rd_glob_piece pieces[4] = { { "a", 1 }, { "ab:-]", 5 }, { "[", 1 }, { "\\a.", 3 } };
 
         for (size_t i = 0; i < n; i++) line[i] = alphabet[rd_random_below(&r, sizeof alphabet - 1)];
         rd_glob *g = rd_glob_new(line, n);

@@ -141,6 +141,34 @@ Test(suggest, invoked_gives_several_different_ones_whatever_their_confidence)
     editor_model_says(e, 0.1, "1", "2;", "1", "3", NULL);
 
     cr_assert_eq(count(e, id, NULL), 3, "1, 2 and 3: the semicolon stands there");
+    shows(e, ask(e, 0, 8, 2), "1", 0, 8, 8); /* and the best stays */
+    editor_close(e);
+}
+
+Test(suggest, a_file_with_the_line_ends_of_windows_is_asked_about_without_them)
+{
+    editor *e = begin(NULL, "int a;\r\nint x = ;\r\nint b;\r\n");
+    int id = ask(e, 1, 8, 2);
+
+    cr_assert_str_eq(editor_job(e)->prefix.data, "int a;\nint x = ");
+    cr_assert_str_eq(e->jobs[0]->suffix.data, ";\nint b;\n");
+    editor_model_says(e, 0.9, "f(1,\n        2)", NULL);
+    shows(e, id, "f(1,\n        2)", 1, 8, 8);
+    editor_close(e);
+}
+
+Test(suggest, a_setting_that_is_not_said_any_more_does_not_hold)
+{
+    editor *e = begin("{\"minConfidence\":0.5}", "int x = ;\n");
+
+    editor_notify(e, "workspace/didChangeConfiguration",
+                  "{'settings':{'redraft':{'enable':false,'minConfidence':0.9}}}");
+    cr_assert_eq(count(e, ask(e, 0, 8, 1), NULL), 0);
+    editor_notify(e, "workspace/didChangeConfiguration", "{'settings':{'redraft':{}}}");
+    int id = ask(e, 0, 8, 2);
+
+    editor_model_says(e, 0.6, "1", NULL);
+    shows(e, id, "1", 0, 8, 8);
     editor_close(e);
 }
 
