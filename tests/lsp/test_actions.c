@@ -3,6 +3,7 @@
 #include "lsp/context.h"
 #include "lsp/peer.h"
 #include "lsp/repair.h"
+#include "lsp/rewrite.h"
 #include "lsp/sync.h"
 
 #include <criterion/criterion.h>
@@ -77,6 +78,8 @@ void rd_context_fill(rd_job *job, const rd_document *doc, size_t start, size_t e
     rd_text_copy(t, 0, start, &job->prefix);
     rd_text_copy(t, start, end, &job->draft);
     rd_text_copy(t, end, rd_text_bytes(t), &job->suffix);
+    rd_rewrite_plain(&job->prefix);
+    rd_rewrite_plain(&job->suffix);
 }
 
 /* ---- the host, and a client ---- */
