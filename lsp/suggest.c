@@ -5,9 +5,9 @@
 #include "core/base/memory.h"
 #include "lsp/context.h"
 #include "lsp/kept.h"
+#include "lsp/offer.h"
 #include "lsp/repair.h"
 #include "lsp/sync.h"
-#include "lsp/tidy.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,23 +21,9 @@ enum {
     TYPING_GAP_MS = 2000 /* a longer pause is not a typing interval */
 };
 
-/* A request that is not answered yet. */
-typedef struct ask {
-    uint64_t ticket; /* 0: none */
-    rd_id id;
-    size_t at, end; /* what is replaced: nothing, or the range of the menu's choice */
-    bool invoked;
-    bool list;       /* textDocument/completion */
-    char *chosen;    /* what a menu has chosen, to be put in front; NULL: there is no menu */
-    double due;      /* when its job begins; 0: it has begun */
-    double patience; /* until when it waits for the model to be loaded; 0: for ever */
-    int seq;
-    rd_around style; /* indent and tab_size */
-} ask;
-
 typedef struct page {
     char *uri;
-    ask ask;
+    rd_ask ask;
     rd_job *job;              /* under way for `ask`, or ahead of one when there is none */
     size_t job_at, job_bytes; /* its place, and the document's size and revision then */
     uint64_t job_revision;
@@ -96,16 +82,10 @@ static void forget_job(rd_suggest *s, page *p)
     p->job = NULL;
 }
 
-static void forget_ask(page *p)
-{
-    free(p->ask.chosen);
-    p->ask = (ask){ 0 };
-}
-
 static void free_page(rd_suggest *s, page *p)
 {
     forget_job(s, p);
-    forget_ask(p);
+    rd_ask_clear(&p->ask);
     rd_kept_clear(&p->kept);
     free(p->uri);
     free(p);
@@ -134,104 +114,13 @@ static void answer(rd_suggest *s, page *p, json_t *result)
 {
     uint64_t ticket = p->ask.ticket;
 
-    forget_ask(p);
+    rd_ask_clear(&p->ask);
     rd_rpc_answer(s->l->conn->rpc, ticket, result);
-}
-
-static json_t *no_items(const ask *a)
-{
-    return a->list ? json_pack("{s:b, s:[]}", "isIncomplete", 1, "items")
-                   : json_pack("{s:[]}", "items");
 }
 
 static void answer_nothing(rd_suggest *s, page *p)
 {
-    answer(s, p, no_items(&p->ask));
-}
-
-/* For a menu: the first line as its label, the whole as the edit. */
-static json_t *list_item(json_t *range, const char *text, size_t n, int rank)
-{
-    size_t line = strcspn(text, "\n"), shown = line < 60 ? line : 60;
-    char order[16];
-
-    while (shown > 0 && shown < n && ((unsigned char)text[shown] & 0xc0) == 0x80) shown--;
-    snprintf(order, sizeof order, "%04d", rank);
-    json_t *item = json_pack("{s:i, s:s, s:s, s:{s:o}}", "kind", 1, "detail", "redraft", "sortText",
-                             order, "textEdit", "range", range);
-
-    json_object_set_new(item, "label", rd_repair_string(text, shown));
-    json_object_set_new(json_object_get(item, "textEdit"), "newText", rd_repair_string(text, n));
-    return item;
-}
-
-static json_t *make_item(rd_suggest *s, page *p, const rd_document *doc, const rd_buf *text,
-                         size_t at, size_t end, uint64_t serial, int rank)
-{
-    json_t *range = rd_lsp_range(s->l, doc, at, end);
-    rd_buf whole = { 0 };
-    json_t *item;
-
-    if (p->ask.chosen) rd_buf_text(&whole, p->ask.chosen);
-    rd_buf_append(&whole, text->data, text->len);
-    if (p->ask.list) {
-        item = list_item(range, whole.data, whole.len, rank);
-    } else {
-        item = json_pack("{s:o, s:{s:s, s:s, s:[s, I]}}", "range", range, "command", "title",
-                         "accepted", "command", "redraft.accepted", "arguments", p->uri,
-                         (json_int_t)serial);
-        json_object_set_new(item, "insertText", rd_repair_string(whole.data, whole.len));
-    }
-    rd_buf_clear(&whole);
-    return item;
-}
-
-static json_t *items_result(const ask *a, json_t *items)
-{
-    return a->list ? json_pack("{s:b, s:o}", "isIncomplete", 1, "items", items)
-                   : json_pack("{s:o}", "items", items);
-}
-
-/* ---- one answer of the model ---- */
-
-typedef enum fate { SHOWN, UNSURE, EMPTY } fate;
-
-static void tidy(const rd_document *doc, size_t at, size_t end, const rd_around *style,
-                 const char *chosen, rd_buf *text)
-{
-    enum { BEFORE = 16 << 10, BEHIND = 8 << 10 };
-    const rd_text *t = rd_document_text(doc);
-    size_t from = at > BEFORE ? at - BEFORE : 0, bytes = rd_text_bytes(t),
-           to = bytes - end > BEHIND ? end + BEHIND : bytes;
-    rd_buf before = { 0 }, behind = { 0 };
-    rd_around a = *style;
-
-    rd_text_copy(t, from, at, &before);
-    if (chosen) rd_buf_text(&before, chosen);
-    rd_text_copy(t, end, to, &behind);
-    a.before = before.data ? before.data : "";
-    a.before_n = before.len;
-    a.behind = behind.data ? behind.data : "";
-    a.behind_n = behind.len;
-    rd_tidy(&a, text);
-    rd_buf_clear(&before);
-    rd_buf_clear(&behind);
-}
-
-static bool is_blank(const rd_buf *text)
-{
-    for (size_t i = 0; i < text->len; i++)
-        if (!strchr(" \t\n", text->data[i])) return false;
-    return true;
-}
-
-static bool is_repeated(int i, const rd_buf *tidied)
-{
-    for (int k = 0; k < i; k++)
-        if (tidied[k].len == tidied[i].len &&
-            !memcmp(tidied[k].data, tidied[i].data, tidied[i].len))
-            return true;
-    return false;
+    answer(s, p, rd_offer_result(&p->ask, NULL));
 }
 
 static double gate_of(rd_suggest *s, const rd_document *doc)
@@ -244,62 +133,56 @@ static double gate_of(rd_suggest *s, const rd_document *doc)
     return rd_file_confidence(&f, (double)m.gate);
 }
 
-/* Whether answer `i` is shown; unasked ghost text must be worth it. */
-static fate judge(rd_suggest *s, const ask *a, double gate, const rd_event *ev, int i,
-                  const rd_buf *text)
+/* The best is the newest: it is looked at first. */
+static void keep(page *p, size_t at, const rd_offer *o, uint64_t first_serial)
 {
-    if (is_blank(text)) return EMPTY;
-    if (a->invoked || (double)ev->answers[i].confidence >= gate) return SHOWN;
-    explain(s, "not shown: its confidence %.2f is below %.2f (setting minConfidence)",
-            (double)ev->answers[i].confidence, gate);
-    return UNSURE;
+    for (int i = o->n - 1; i >= 0; i--)
+        rd_kept_add(&p->kept, first_serial + (uint64_t)i, p->job_revision, p->job_bytes, at,
+                    o->text[i].data, o->text[i].len, o->confidence[i]);
 }
 
-/* What of the answers is shown, the best first, in the form in which it is. Returns how many there are. */
-static int choose(rd_suggest *s, const ask *a, const rd_document *doc, const rd_event *ev,
-                  rd_buf *text, float *confidence)
+static void explain_offer(rd_suggest *s, const rd_offer *o, double gate, const rd_event *ev)
 {
-    double gate = gate_of(s, doc);
-    int most = a->invoked ? RD_ANSWERS_MOST : 1, n = 0;
+    if (o->n > 0)
+        explain(s, "shown: confidence %.2f, %d tokens, %d passes, %.0f ms",
+                (double)o->confidence[0], ev->tokens, ev->forwards, ev->ms);
+    else if (o->unsure > 0)
+        explain(s, "not shown: its confidence %.2f is below %.2f (setting minConfidence)",
+                o->unsure, gate);
+    else
+        explain(s, "the model has nothing to put here");
+}
 
-    for (int i = 0; i < ev->n_answers && n < most; i++) {
-        rd_buf_reset(&text[n]);
-        rd_buf_append(&text[n], ev->answers[i].text.data, ev->answers[i].text.len);
-        tidy(doc, a->at, a->end, &a->style, a->chosen, &text[n]);
-        if (is_repeated(n, text) || judge(s, a, gate, ev, i, &text[n]) != SHOWN) continue;
-        confidence[n++] = ev->answers[i].confidence;
-    }
-    return n;
+static void answer_offer(rd_suggest *s, page *p, const rd_document *doc, const rd_offer *o,
+                         uint64_t first_serial)
+{
+    const rd_ask *a = &p->ask;
+    json_t *items = json_array();
+
+    for (int i = 0; i < o->n; i++)
+        json_array_append_new(items, rd_offer_item(s->l, a, doc, &o->text[i], a->at, a->end,
+                                                   first_serial + (uint64_t)i, i));
+    answer(s, p, rd_offer_result(a, items));
 }
 
 /* The answers of the page's job, for the request that waits or to be kept for one that may come. */
 static void take_answers(rd_suggest *s, page *p, const rd_document *doc, const rd_event *ev)
 {
-    rd_buf text[RD_ANSWERS_MOST] = { 0 };
-    float confidence[RD_ANSWERS_MOST];
+    rd_ask ahead = { .at = p->job_at, .end = p->job_at };
     bool waits = p->ask.ticket != 0;
-    ask ahead = { .at = p->job_at, .end = p->job_at };
-    const ask *a = waits ? &p->ask : &ahead;
-    json_t *items = json_array();
+    const rd_ask *a = waits ? &p->ask : &ahead;
+    uint64_t first = s->serial + 1;
+    double gate = gate_of(s, doc);
+    rd_offer o = { 0 };
 
-    if (waits) explain(s, "the model has nothing to put here");
-    int n = choose(s, a, doc, ev, text, confidence);
-
-    for (int i = 0; waits && i < n; i++)
-        json_array_append_new(
-            items, make_item(s, p, doc, &text[i], a->at, a->end, s->serial + 1 + (uint64_t)i, i));
-    for (int i = n - 1; i >= 0 && !a->chosen; i--) /* the best is the newest */
-        rd_kept_add(&p->kept, s->serial + 1 + (uint64_t)i, p->job_revision, p->job_bytes, a->at,
-                    text[i].data, text[i].len, confidence[i]);
-    s->serial += (uint64_t)n;
-    if (waits && n > 0)
-        explain(s, "shown: confidence %.2f, %d tokens, %d passes, %.0f ms", (double)confidence[0],
-                ev->tokens, ev->forwards, ev->ms);
-    for (int i = 0; i < RD_ANSWERS_MOST; i++) rd_buf_clear(&text[i]);
-    if (waits)
-        answer(s, p, items_result(&p->ask, items));
-    else
-        json_decref(items);
+    rd_offer_fill(&o, a, doc, gate, ev);
+    s->serial += (uint64_t)o.n;
+    if (!a->chosen) keep(p, a->at, &o, first);
+    if (waits) {
+        explain_offer(s, &o, gate, ev);
+        answer_offer(s, p, doc, &o, first);
+    }
+    rd_offer_clear(&o);
 }
 
 /* ---- jobs ---- */
@@ -361,62 +244,12 @@ static double debounce(const rd_suggest *s, const page *p, int setting)
 
 /* ---- requests ---- */
 
-/* What the menu has chosen stands in the way; the ghost text goes on behind it. */
-static rd_status read_menu(rd_lsp *l, const rd_document *doc, const json_t *chosen, ask *a,
-                           rd_error *err)
-{
-    const json_t *text = json_object_get(chosen, "text");
-    rd_position start, end;
-
-    if (!json_is_object(chosen)) return RD_OK;
-    if (!json_is_string(text))
-        return rd_fail(err, RD_INVALID, "context.selectedCompletionInfo.text is not a string");
-    if (rd_sync_range(json_object_get(chosen, "range"), "context.selectedCompletionInfo.range",
-                      &start, &end, err))
-        return RD_INVALID;
-    a->chosen = rd_copy_text(json_string_value(text), json_string_length(text));
-    a->at = rd_text_offset(rd_document_text(doc), start, l->encoding);
-    a->end = rd_text_offset(rd_document_text(doc), end, l->encoding);
-    return RD_OK;
-}
-
-static void read_style(const json_t *options, ask *a)
-{
-    const json_t *size = json_object_get(options, "tabSize"),
-                 *spaces = json_object_get(options, "insertSpaces");
-
-    if (json_is_integer(size) && json_integer_value(size) >= 1 && json_integer_value(size) <= 16)
-        a->style.tab_size = (int)json_integer_value(size);
-    if (json_is_boolean(spaces))
-        a->style.indent = json_is_true(spaces) ? RD_INDENT_SPACES : RD_INDENT_TABS;
-}
-
-/* A letter on both sides: nobody wants a suggestion inside a word that was not asked for. */
-static bool is_inside_word(const rd_document *doc, size_t at)
-{
-    rd_buf two = { 0 };
-    bool inside = false;
-
-    if (at > 0 && at < rd_text_bytes(rd_document_text(doc))) {
-        rd_text_copy(rd_document_text(doc), at - 1, at + 1, &two);
-        inside = true;
-        for (int i = 0; i < 2; i++) {
-            unsigned char c = (unsigned char)two.data[i];
-
-            inside &= c == '_' || c >= 0x80 || (c >= '0' && c <= '9') ||
-                      ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
-        }
-    }
-    rd_buf_clear(&two);
-    return inside;
-}
-
 /* Why an automatic request is answered with nothing at once; NULL: it is not. */
-static const char *not_now(rd_suggest *s, const rd_document *doc, const ask *a)
+static const char *not_now(rd_suggest *s, const rd_document *doc, const rd_ask *a)
 {
     if (a->chosen && s->l->settings.subtle) return "a menu is open, and the mode is subtle";
     if (a->invoked) return NULL;
-    if (is_inside_word(doc, a->at)) return "the cursor stands inside a word";
+    if (rd_ask_is_inside_word(a, doc)) return "the cursor stands inside a word";
     return NULL;
 }
 
@@ -432,15 +265,16 @@ static bool answer_kept(rd_suggest *s, page *p, const rd_document *doc)
                 (double)one->confidence);
         json_t *items = json_array();
 
-        json_array_append_new(items, make_item(s, p, doc, &rest, p->ask.at, end, one->serial, 0));
-        answer(s, p, items_result(&p->ask, items));
+        json_array_append_new(
+            items, rd_offer_item(s->l, &p->ask, doc, &rest, p->ask.at, end, one->serial, 0));
+        answer(s, p, rd_offer_result(&p->ask, items));
     }
     rd_buf_clear(&rest);
     return one != NULL;
 }
 
 /* The job under way is for this very place and text already: its answer will do. */
-static bool joins(const page *p, const rd_document *doc, const ask *a)
+static bool joins(const page *p, const rd_document *doc, const rd_ask *a)
 {
     return p->job && p->job->lane == RD_LANE_TYPING && !a->chosen && !a->invoked &&
            p->job_at == a->at && p->job_revision == rd_document_revision(doc);
@@ -460,7 +294,7 @@ static bool is_loaded(const rd_suggest *s)
     return m.phase == RD_MODEL_READY || m.phase == RD_MODEL_FAILED;
 }
 
-static void take_request(rd_suggest *s, page *p, const rd_document *doc, ask *a, int debounce_ms)
+static void take_request(rd_suggest *s, page *p, const rd_document *doc, rd_ask *a, int debounce_ms)
 {
     bool joined = joins(p, doc, a);
 
@@ -489,22 +323,17 @@ static void take_request(rd_suggest *s, page *p, const rd_document *doc, ask *a,
 /* A request about a document that nothing is done for: an empty answer, and the reason for whoever asks. */
 static rd_status refuse(rd_suggest *s, const rd_message *m, bool list, const rd_error *err)
 {
-    ask a = { .list = list };
+    rd_ask a = { .list = list };
 
     explain(s, "%s", err->text);
-    rd_rpc_answer(s->l->conn->rpc, m->ticket, no_items(&a));
+    rd_rpc_answer(s->l->conn->rpc, m->ticket, rd_offer_result(&a, NULL));
     return RD_OK;
 }
 
 static rd_status request(rd_conn *c, const rd_message *m, bool list, rd_error *err)
 {
     rd_suggest *s = c->lsp->suggest;
-    const json_t *context = json_object_get(m->params, "context");
-    const json_t *kind = json_object_get(context, "triggerKind");
-    ask a = { .ticket = m->ticket,
-              .id = m->id,
-              .list = list,
-              .invoked = !list && json_number_value(kind) == 1.0 };
+    rd_ask a = { .ticket = m->ticket, .id = m->id, .list = list };
     rd_file_settings f;
     rd_document *doc;
     rd_position at;
@@ -513,17 +342,14 @@ static rd_status request(rd_conn *c, const rd_message *m, bool list, rd_error *e
         return RD_INVALID;
     rd_status status = rd_lsp_document(c->lsp, m->params, &doc, &f, err);
 
+    if (!status && list && !c->lsp->settings.completion)
+        status = rd_fail(err, RD_NOT_FOUND, "the setting completion is off");
     if (status == RD_NOT_FOUND) return refuse(s, m, list, err);
     if (status) return status;
-    if (list && !c->lsp->settings.completion) {
-        rd_fail(err, RD_NOT_FOUND, "the setting completion is off");
-        return refuse(s, m, list, err);
-    }
-    a.at = a.end = rd_text_offset(rd_document_text(doc), at, c->lsp->encoding);
-    read_style(json_object_get(m->params, "formattingOptions"), &a);
-    if (!list &&
-        read_menu(c->lsp, doc, json_object_get(context, "selectedCompletionInfo"), &a, err))
+    if (rd_ask_read(&a, doc, at, m->params, c->lsp->encoding, err)) {
+        rd_ask_clear(&a);
         return RD_INVALID;
+    }
     take_request(s, page_of(s, rd_document_uri(doc)), doc, &a, f.debounce_ms);
     return RD_OK;
 }
@@ -610,33 +436,6 @@ void rd_suggest_closed(rd_suggest *s, const char *uri)
     }
 }
 
-/* A whole snapshot of the denoising: it replaces the one before. */
-static void send_draft(rd_suggest *s, page *p, const rd_document *doc, const rd_event *ev)
-{
-    const rd_answer *draft = &ev->answers[0];
-    json_t *pieces = json_array();
-    json_t *item = json_pack("{s:o}", "range", rd_lsp_range(s->l, doc, p->ask.at, p->ask.end));
-    size_t at = 0;
-    static const char *const states[] = { "mask", "draft", "edited", "settled" };
-
-    for (int i = 0; i < ev->n_pieces; at += ev->pieces[i].bytes, i++) {
-        json_t *piece = json_pack("{s:s, s:f}", "state", states[ev->pieces[i].state], "prob",
-                                  (double)ev->pieces[i].prob);
-
-        json_object_set_new(
-            piece, "text",
-            rd_repair_string(draft->text.data ? draft->text.data + at : "", ev->pieces[i].bytes));
-        json_array_append_new(pieces, piece);
-    }
-    json_object_set_new(
-        item, "insertText",
-        rd_repair_string(draft->text.data ? draft->text.data : "", draft->text.len));
-    json_object_set_new(item, "pieces", pieces);
-    rd_rpc_notify(s->l->conn->rpc, "$/redraft/draft",
-                  json_pack("{s:o, s:i, s:[o]}", "id", rd_id_write(&p->ask.id), "seq", ++p->ask.seq,
-                            "items", item));
-}
-
 /* The job is over: unasked work fails silently but for the reason, what was invoked says what went wrong. */
 static void finish(rd_suggest *s, page *p, const rd_event *ev)
 {
@@ -653,7 +452,7 @@ static void finish(rd_suggest *s, page *p, const rd_event *ev)
     if (ev->status && ev->status != RD_CANCELLED && p->ask.invoked) {
         uint64_t ticket = p->ask.ticket;
 
-        forget_ask(p);
+        rd_ask_clear(&p->ask);
         rd_rpc_fail(s->l->conn->rpc, ticket, RD_REQUEST_FAILED, ev->err.text, NULL);
     } else {
         answer_nothing(s, p);
@@ -671,7 +470,10 @@ bool rd_suggest_event(rd_suggest *s, const rd_event *ev)
         } else if (p->ask.ticket && ev->n_answers > 0) {
             rd_document *doc = rd_documents_find(s->l->documents, p->uri);
 
-            if (doc && rd_document_is_known(doc)) send_draft(s, p, doc, ev);
+            p->ask.seq++;
+            if (doc && rd_document_is_known(doc))
+                rd_rpc_notify(s->l->conn->rpc, "$/redraft/draft",
+                              rd_offer_draft(s->l, &p->ask, doc, ev));
         }
         return true;
     }
@@ -685,7 +487,7 @@ bool rd_suggest_cancelled(rd_suggest *s, uint64_t ticket)
 
         if (p->ask.ticket != ticket) continue;
         explain(s, "the editor cancelled the request");
-        forget_ask(p);
+        rd_ask_clear(&p->ask);
         forget_job(s, p);
         return true;
     }
@@ -705,7 +507,7 @@ static void lose_patience(rd_suggest *s, page *p)
 void rd_suggest_tick(rd_suggest *s, double now)
 {
     for (int i = 0; i < s->n; i++) {
-        ask *a = &s->pages[i]->ask;
+        rd_ask *a = &s->pages[i]->ask;
 
         if (a->ticket && a->due > 0 && a->due <= now) begin(s, s->pages[i]);
         if (a->ticket && a->patience > 0 && a->patience <= now) lose_patience(s, s->pages[i]);
@@ -717,7 +519,7 @@ double rd_suggest_due(const rd_suggest *s)
     double at = 0;
 
     for (int i = 0; i < s->n; i++) {
-        const ask *a = &s->pages[i]->ask;
+        const rd_ask *a = &s->pages[i]->ask;
 
         if (a->ticket && a->due > 0 && (at == 0 || a->due < at)) at = a->due;
         if (a->ticket && a->patience > 0 && (at == 0 || a->patience < at)) at = a->patience;

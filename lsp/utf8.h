@@ -26,6 +26,12 @@ static inline size_t rd_utf8_bytes(const char *s, size_t n)
     return len;
 }
 
+/* A byte inside a character, not at its beginning. */
+static inline bool rd_utf8_is_inside(char c)
+{
+    return ((unsigned char)c & 0xc0) == 0x80;
+}
+
 /* A byte of a word: letters, digits, underscores and whatever is not ASCII. */
 static inline bool rd_is_word(char c)
 {
