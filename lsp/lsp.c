@@ -134,6 +134,9 @@ static void send_status(rd_lsp *l)
         snprintf(message, sizeof message, "the model is not loaded; the next request loads it");
     } else if (m.phase == RD_MODEL_LOADING) {
         snprintf(message, sizeof message, "loading the model");
+    } else if (*l->reason) {
+        kind = l->trouble ? "Warning" : "Inactive";
+        snprintf(message, sizeof message, "%s", l->reason);
     }
     bool busy = m.phase == RD_MODEL_LOADING;
 
@@ -144,6 +147,14 @@ static void send_status(rd_lsp *l)
     json_object_set_new(params, "message", rd_repair_string(message, strlen(message)));
     if (rd_rpc_notify(l->conn->rpc, "$/redraft/status", params))
         memcpy(l->status, line, sizeof line);
+}
+
+void rd_lsp_reason(rd_lsp *l, const char *why, bool trouble)
+{
+    if (!strcmp(l->reason, why)) return;
+    snprintf(l->reason, sizeof l->reason, "%.*s", (int)sizeof l->reason - 1, why);
+    l->trouble = trouble;
+    send_status(l);
 }
 
 /* ---- the model's loading, shown when it takes long ---- */

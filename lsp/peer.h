@@ -69,8 +69,10 @@ struct rd_lsp {
     int n_folders;
     rd_suggest *suggest;
     rd_actions *actions;
-    int64_t configuration_ask;          /* workspace/configuration in flight; 0: none */
-    char status[320];                   /* as it was sent last */
+    int64_t configuration_ask; /* workspace/configuration in flight; 0: none */
+    char status[320];          /* as it was sent last */
+    char reason[200]; /* why nothing is done for the document last asked about; "": something is */
+    bool trouble;     /* and that is a fault, not a rule */
     double loading_since, progress_due; /* of the model's loading; 0: none */
     int64_t progress_ask;               /* window/workDoneProgress/create for it */
     bool progress;                      /* it is shown */
@@ -85,6 +87,8 @@ const char *rd_lsp_why_not(rd_lsp *l, const rd_document *doc);
 /* Something is due at another time than before: the connection's timer is set anew. */
 void rd_lsp_wake(rd_lsp *l);
 json_t *rd_lsp_range(const rd_lsp *l, const rd_document *doc, size_t start, size_t end);
+/* Why nothing is done for the document last asked about ("": something is), for the status. `trouble`: it is a fault. */
+void rd_lsp_reason(rd_lsp *l, const char *why, bool trouble);
 void rd_lsp_log(rd_lsp *l, int type, const char *text);  /* window/logMessage: 1 error .. 4 log */
 void rd_lsp_show(rd_lsp *l, int type, const char *text); /* window/showMessage */
 

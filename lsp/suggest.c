@@ -326,6 +326,7 @@ static rd_status refuse(rd_suggest *s, const rd_message *m, bool list, const rd_
     rd_ask a = { .list = list };
 
     explain(s, "%s", err->text);
+    rd_lsp_reason(s->l, err->text, false);
     rd_rpc_answer(s->l->conn->rpc, m->ticket, rd_offer_result(&a, NULL));
     return RD_OK;
 }
@@ -350,6 +351,7 @@ static rd_status request(rd_conn *c, const rd_message *m, bool list, rd_error *e
         rd_ask_clear(&a);
         return RD_INVALID;
     }
+    if (!s->l->trouble) rd_lsp_reason(s->l, "", false);
     take_request(s, page_of(s, rd_document_uri(doc)), doc, &a, f.debounce_ms);
     return RD_OK;
 }
@@ -443,12 +445,14 @@ static void finish(rd_suggest *s, page *p, const rd_event *ev)
     bool waits = p->ask.ticket != 0, warm = ev->job->kind == RD_JOB_WARM;
 
     p->job = NULL;
+    if (!ev->status) rd_lsp_reason(s->l, "", false);
     if (!ev->status && !warm && doc && rd_document_revision(doc) == p->job_revision) {
         take_answers(s, p, doc, ev);
         return;
     }
     if (!waits) return;
     explain(s, "the model failed: %s", ev->status ? ev->err.text : "the text changed");
+    if (ev->status && ev->status != RD_CANCELLED) rd_lsp_reason(s->l, s->last, true);
     if (ev->status && ev->status != RD_CANCELLED && p->ask.invoked) {
         uint64_t ticket = p->ask.ticket;
 

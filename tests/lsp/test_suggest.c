@@ -382,6 +382,45 @@ Test(suggest, excluded_and_unknown_documents_get_nothing_and_a_reason)
     editor_close(e);
 }
 
+/* The status that was sent last; "": none since the last look. */
+static const char *status_of(editor *e)
+{
+    static char text[300];
+    json_t *m;
+
+    *text = 0;
+    while ((m = editor_note(e, "$/redraft/status"))) {
+        json_t *params = json_object_get(m, "params");
+
+        snprintf(text, sizeof text, "%s: %s", json_string_value(json_object_get(params, "kind")),
+                 json_string_value(json_object_get(params, "message")));
+        json_decref(m);
+    }
+    return text;
+}
+
+Test(suggest, the_status_says_why_nothing_shows)
+{
+    editor *e = begin(NULL, "int x = ;\n");
+
+    editor_does(e, "file:///nowhere/.env", "KEY=\n");
+    editor_request(e, "textDocument/inlineCompletion",
+                   "{'textDocument':{'uri':'file:///nowhere/.env'},'position':{'line':0,"
+                   "'character':4},'context':{'triggerKind':2}}");
+    cr_assert_str_eq(status_of(e),
+                     "Inactive: file:///nowhere/.env: its name or beginning says that "
+                     "it holds secrets");
+    ask(e, 0, 8, 2);
+    cr_assert_str_eq(status_of(e), "Normal: made up");
+    editor_model_fails(e, RD_DEVICE, "the device is gone");
+    cr_assert_str_eq(status_of(e), "Warning: the model failed: the device is gone");
+    ask(e, 0, 8, 2);
+    cr_assert_str_eq(status_of(e), "", "said on change only");
+    editor_model_says(e, 0.9, "1", NULL);
+    cr_assert_str_eq(status_of(e), "Normal: made up");
+    editor_close(e);
+}
+
 Test(suggest, wrong_parameters_are_named)
 {
     editor *e = begin(NULL, "int x = ;\n");
