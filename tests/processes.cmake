@@ -14,3 +14,7 @@ add_executable(storm e2e/storm.c e2e/client.c fake/echo.c)
 target_link_libraries(storm PRIVATE rd_lsp)
 add_test(NAME storm COMMAND storm $<TARGET_FILE:processes> --seconds 5)
 add_test(NAME storm_of_deaths COMMAND storm $<TARGET_FILE:processes> --seconds 8 --clients 3 --kill-ms 400)
+# What it takes: printed, never judged.
+add_executable(bench_memory bench/memory.c e2e/client.c)
+target_link_libraries(bench_memory PRIVATE rd_lsp)
+add_test(NAME bench_memory COMMAND bench_memory $<TARGET_FILE:redraft-scripted> stdio --alone)

@@ -54,7 +54,7 @@ void client_start(client *c, const char *const *argv, rd_framing framing)
     c->wire = rd_wire_new(framing, MOST_FRAME);
 }
 
-static void write_whole(client *c, const char *bytes, size_t n)
+void client_send_raw(client *c, const char *bytes, size_t n)
 {
     while (n > 0) {
         ssize_t done = write(c->to, bytes, n);
@@ -66,12 +66,12 @@ static void write_whole(client *c, const char *bytes, size_t n)
     }
 }
 
-static void send_text(client *c, const char *text, size_t n)
+void client_send_bytes(client *c, const char *text, size_t n)
 {
     rd_buf framed = { 0 };
 
     rd_wire_write(&framed, c->framing, text, n);
-    write_whole(c, framed.data, framed.len);
+    client_send_raw(c, framed.data, framed.len);
     rd_buf_clear(&framed);
 }
 
@@ -85,14 +85,14 @@ void client_send(client *c, const char *format, ...)
     va_end(args);
     for (char *at = text; *at; at++)
         if (*at == '\'') *at = '"';
-    send_text(c, text, strlen(text));
+    client_send_bytes(c, text, strlen(text));
 }
 
 void client_send_json(client *c, json_t *message)
 {
     char *text = json_dumps(message, JSON_COMPACT);
 
-    send_text(c, text, strlen(text));
+    client_send_bytes(c, text, strlen(text));
     free(text);
     json_decref(message);
 }
@@ -128,7 +128,7 @@ static json_t *next_message(client *c, double until_ms)
 
         c->unread_at = c->unread.len - n;
         if (ev == RD_WIRE_FRAME) {
-            json_t *message = json_loadb(frame.bytes, frame.n, 0, NULL);
+            json_t *message = json_loadb(frame.bytes, frame.n, JSON_ALLOW_NUL, NULL);
 
             if (message) return message;
             c->garbage++;
@@ -149,8 +149,9 @@ json_t *client_read(client *c, int wait_ms)
     while ((m = next_message(c, until))) {
         if (!json_object_get(m, "method") || !json_object_get(m, "id")) return m;
         c->asked++;
-        client_send_json(c, json_pack("{s:s, s:O, s:n}", "jsonrpc", "2.0", "id",
-                                      json_object_get(m, "id"), "result"));
+        client_send(c, "{'jsonrpc':'2.0','id':%lld,'result':%s}",
+                    (long long)json_integer_value(json_object_get(m, "id")),
+                    c->reply ? c->reply : "null");
         json_decref(m);
     }
     return NULL;

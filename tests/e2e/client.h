@@ -1,7 +1,7 @@
 /* client.h - an editor or agent for tests: starts a program, writes framed JSON to it and reads what it says.
  *
  * Whatever comes on the program's stdout must be a framed JSON message: all else fails the read. Requests of the program are
- * answered with null, and counted.
+ * answered with null, or with what is set, and counted.
  */
 #ifndef RD_E2E_CLIENT_H
 #define RD_E2E_CLIENT_H
@@ -19,6 +19,7 @@ typedef struct client {
     rd_wire *wire;
     rd_buf unread; /* bytes that came and were not looked at */
     size_t unread_at;
+    const char *reply;  /* JSON, the result of the program's requests; NULL: null */
     int asked, garbage; /* requests of the program's; what was no message */
 } client;
 
@@ -26,7 +27,9 @@ typedef struct client {
 void client_start(client *c, const char *const *argv, rd_framing framing);
 /* JSON in which each ' stands for ". Blocks. */
 void client_send(client *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void client_send_json(client *c, json_t *message); /* takes it */
+void client_send_bytes(client *c, const char *message, size_t n);
+void client_send_raw(client *c, const char *bytes, size_t n); /* without framing */
+void client_send_json(client *c, json_t *message);            /* takes it */
 /* The next message that is no request of the program's, the caller's; NULL at the end or after `wait_ms`. */
 json_t *client_read(client *c, int wait_ms);
 /* The next message with this id; others are dropped. */

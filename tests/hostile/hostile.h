@@ -60,5 +60,7 @@ void place_cases(hostile *h);
 void jsonl_cases(hostile *h);
 void call_cases(hostile *h);
 void disk_cases(hostile *h);
+void editor_cases(hostile *h); /* with a program that has a script for a model */
+void agent_cases(hostile *h);
 
 #endif
