@@ -402,12 +402,14 @@ rd_status rd_suggest_explain(rd_conn *c, const rd_message *m, rd_error *err)
 
 /* ---- what happens ---- */
 
-/* The model is loaded, and what stands at the file's beginning is computed, before the first key is pressed. */
+/* The model is loaded, and what stands at the file's beginning is computed, before the first key is pressed. A request that
+ * waits was for the text before. */
 void rd_suggest_opened(rd_suggest *s, const rd_document *doc)
 {
     page *p = page_of(s, rd_document_uri(doc));
 
     forget_job(s, p);
+    if (p->ask.ticket) answer_nothing(s, p);
     rd_kept_clear(&p->kept);
     if (rd_document_is_known(doc) && !rd_lsp_why_not(s->l, doc))
         start_job(s, p, doc, 0, 0, RD_LANE_IDLE, RD_JOB_WARM);

@@ -518,3 +518,21 @@ Test(suggest, a_closed_document_ends_its_request)
     cr_assert_null(editor_job(e));
     editor_close(e);
 }
+
+Test(suggest, a_document_that_is_opened_again_ends_its_request)
+{
+    editor *e = begin(NULL, "int x = ;\n");
+    int first = ask(e, 0, 8, 1);
+
+    editor_notify(e, "textDocument/didOpen",
+                  "{'textDocument':{'uri':'" A "','languageId':'c','version':1,'text':null}}");
+
+    cr_assert_eq(count(e, first, NULL), 0);
+    editor_does(e, A, "int x = ;\n");
+    int second = ask(e, 0, 8, 1);
+
+    editor_does(e, A, "int y = ;\n");
+
+    cr_assert_eq(count(e, second, NULL), 0);
+    editor_close(e);
+}
