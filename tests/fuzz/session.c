@@ -4,7 +4,6 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
