@@ -15,13 +15,31 @@
 
 enum { TOO_LONG_S = 600 };
 
-static rd_shim_test *tests;
+static rd_shim_test *tests, *suites;
 static bool failed; /* of the child's test */
 
 void rd_shim_add(rd_shim_test *test)
 {
     test->next = tests;
     tests = test;
+}
+
+void rd_shim_add_suite(rd_shim_test *suite)
+{
+    suite->next = suites;
+    suites = suite;
+}
+
+/* Suites are made before or after their tests: by the time these run, all are there. */
+static void follow_suite(rd_shim_test *t)
+{
+    const rd_shim_test *s = suites;
+
+    while (s && strcmp(s->suite, t->suite) != 0) s = s->next;
+    if (!s) return;
+    if (!t->init) t->init = s->init;
+    if (!t->fini) t->fini = s->fini;
+    if (t->timeout <= 0) t->timeout = s->timeout;
 }
 
 void rd_shim_fail(bool fatal, const char *file, int line, const char *what, const char *format, ...)
@@ -79,7 +97,8 @@ int main(int argc, char **argv)
 {
     int done = 0, wrong = 0;
 
-    for (const rd_shim_test *t = tests; t; t = t->next) {
+    for (rd_shim_test *t = tests; t; t = t->next) {
+        follow_suite(t);
         if (argc > 1 && !strstr(t->name, argv[1])) continue;
         if (t->timeout >= TOO_LONG_S) {
             printf("left out, too long: %s::%s\n", t->suite, t->name);

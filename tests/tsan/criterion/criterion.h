@@ -21,6 +21,8 @@ typedef struct rd_shim_test {
 } rd_shim_test;
 
 void rd_shim_add(rd_shim_test *test);
+/* What holds for all tests of `suite->suite` that say nothing else. */
+void rd_shim_add_suite(rd_shim_test *suite);
 /* Print what is wrong; `fatal` ends the test. */
 void rd_shim_fail(bool fatal, const char *file, int line, const char *what, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
@@ -40,15 +42,23 @@ void rd_shim_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
     }                                                                        \
     static void group##_##title(void)
 
+#define TestSuite(group, ...)                                             \
+    static rd_shim_test group##_suite = { .suite = #group, __VA_ARGS__ }; \
+    __attribute__((constructor)) static void group##_suite_add(void)      \
+    {                                                                     \
+        rd_shim_add_suite(&group##_suite);                                \
+    }                                                                     \
+    struct rd_shim_test
+
 #define RD_SHIM(fatal, what, holds, ...)                                              \
     do {                                                                              \
         if (!(holds)) rd_shim_fail(fatal, __FILE__, __LINE__, what, " " __VA_ARGS__); \
     } while (0)
 #define RD_NEAR(a, b, by) (fabs((double)(a) - (double)(b)) <= (double)(by))
 
-#define cr_skip(...)     rd_shim_skip(__FILE__, __LINE__, " " __VA_ARGS__)
+#define cr_skip(...)      rd_shim_skip(__FILE__, __LINE__, " " __VA_ARGS__)
 #define cr_skip_test(...) cr_skip(__VA_ARGS__)
-#define cr_log_info(...) rd_shim_log(__VA_ARGS__)
+#define cr_log_info(...)  rd_shim_log(__VA_ARGS__)
 
 #define cr_assert(x, ...)                 RD_SHIM(true, #x, x, __VA_ARGS__)
 #define cr_assert_not(x, ...)             RD_SHIM(true, "not " #x, !(x), __VA_ARGS__)
