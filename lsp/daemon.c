@@ -261,26 +261,27 @@ static void start_timer(rd_daemon *d, uv_timer_t *t)
     t->data = d;
 }
 
-static void start_handles(rd_daemon *d)
+/* Returns libuv's error, of descriptors that cannot be had. */
+static int start_handles(rd_daemon *d)
 {
     static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
+    int failed = uv_async_init(&d->loop, &d->wake, on_wake);
 
-    uv_async_init(&d->loop, &d->wake, on_wake);
     d->wake.data = d;
     start_timer(d, &d->accept_again);
     start_timer(d, &d->unload);
     start_timer(d, &d->leave);
     start_timer(d, &d->watch);
-    for (int i = 0; i < 3; i++) {
-        uv_signal_init(&d->loop, &d->signals[i]);
+    for (int i = 0; i < 3 && !failed; i++) {
+        failed = uv_signal_init(&d->loop, &d->signals[i]);
         d->signals[i].data = d;
-        uv_signal_start(&d->signals[i], on_signal, numbers[i]);
+        if (!failed) failed = uv_signal_start(&d->signals[i], on_signal, numbers[i]);
     }
     if (d->o->peer >= 0) uv_timer_start(&d->watch, on_watch, WATCH_MS, WATCH_MS);
-    if (d->o->listener < 0) return;
-    uv_poll_init(&d->loop, &d->listener, d->o->listener);
+    if (failed || d->o->listener < 0) return failed;
+    failed = uv_poll_init(&d->loop, &d->listener, d->o->listener);
     d->listener.data = d;
-    uv_poll_start(&d->listener, UV_READABLE, on_connect);
+    return failed ? failed : uv_poll_start(&d->listener, UV_READABLE, on_connect);
 }
 
 static void start_carriers(rd_daemon *d)
@@ -314,8 +315,13 @@ int rd_daemon_run(const rd_daemon_options *o)
     const rd_config *c = o->config;
 
     d.host = (rd_host){ &d, now_ms, wake_at, submit, cancel, model, status };
-    uv_loop_init(&d.loop);
-    start_handles(&d);
+    int failed = uv_loop_init(&d.loop);
+
+    if (!failed) failed = start_handles(&d);
+    if (failed) {
+        rd_log(RD_LOG_ERROR, "the event loop cannot start: %s", uv_strerror(failed));
+        return 1;
+    }
     d.worker = rd_worker_new(&(rd_worker_options){
         .runner = o->runner,
         .engine = { .model = c->model, .backend = c->backend, .threads = c->threads },

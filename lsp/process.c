@@ -2,6 +2,7 @@
 #include "lsp/process.h"
 
 #include "core/base/log.h"
+#include "core/base/memory.h"
 #include "lsp/daemon.h"
 #include "lsp/front.h"
 #include "lsp/link.h"
@@ -19,14 +20,33 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <uv.h>
 
 enum { LOCK_WAIT_MS = 2500, GONE_MS = 10000, DRAIN_MS = 300 };
 
 extern char **environ;
 
+/* The libraries' small allocations cannot fail either: a message of which a piece is missing would be a wrong one. */
+static void *take_memory(size_t bytes)
+{
+    return rd_resize(NULL, bytes, 1);
+}
+
+static void *take_zeroed(size_t count, size_t bytes)
+{
+    return rd_alloc_array(count, bytes);
+}
+
+static void *take_more(void *old, size_t bytes)
+{
+    return rd_resize(old, bytes, 1);
+}
+
 /* Text of the user's is in our memory: no other process looks into it and no core file keeps it. */
 static void harden(void)
 {
+    json_set_alloc_funcs(take_memory, free);
+    uv_replace_allocator(take_memory, take_more, take_zeroed, free);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
     signal(SIGPIPE, SIG_IGN);

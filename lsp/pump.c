@@ -85,7 +85,7 @@ static void *writer(void *arg)
     rd_pump *p = arg;
 
     carry(p->end, p->out, p->stop_writer);
-    shutdown(p->end, SHUT_RD); /* nobody reads our output: the daemon sees it at its next write */
+    shutdown(p->end, SHUT_RDWR); /* nobody reads our output: for the daemon the client is gone */
     return NULL;
 }
 

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DEATHS_MOST_BYTES = 64 << 10 };
+enum { DEATHS_MOST_BYTES = 64 << 10, LINE_BYTES = 256 };
 
 static struct {
     int dir, deaths;
@@ -143,11 +143,10 @@ static size_t put_text(char *out, size_t at, const char *text)
     return at;
 }
 
-static void write_death(long pid, const char *how, int number, const char *what)
+/* " process 7 signal 11 during infill step 3", behind what stands in `line`, and the line's end. */
+static size_t put_death(char line[LINE_BYTES], size_t n, long pid, const char *how, int number,
+                        const char *what)
 {
-    char line[256];
-    size_t n = put_number(line, 0, (long long)time(NULL));
-
     n = put_text(line, n, " process ");
     n = put_number(line, n, pid);
     n = put_text(line, n, how);
@@ -155,15 +154,35 @@ static void write_death(long pid, const char *how, int number, const char *what)
     if (*what) n = put_text(line, n, " during ");
     n = put_text(line, n, what);
     line[n++] = '\n';
+    return n;
+}
+
+static void write_death(long pid, const char *how, int number, const char *what)
+{
+    char line[LINE_BYTES];
+    size_t n = put_number(line, 0, (long long)time(NULL));
+
+    n = put_death(line, n, pid, how, number, what);
     if (write(record.deaths, line, n) < 0) return;
+}
+
+/* For whoever started us in a terminal or keeps what we say there. */
+static void say_death(int number, const char *what)
+{
+    char line[LINE_BYTES];
+    size_t n = put_text(line, 0, "redraft: died:");
+
+    n = put_death(line, n, (long)getpid(), " signal ", number, what);
+    if (write(STDERR_FILENO, line, n) < 0) return;
 }
 
 static void on_crash(int number)
 {
     int before = errno;
+    const char *what = record.now ? record.now(record.of) : "";
 
-    if (record.deaths >= 0)
-        write_death((long)getpid(), " signal ", number, record.now ? record.now(record.of) : "");
+    if (record.deaths >= 0) write_death((long)getpid(), " signal ", number, what);
+    say_death(number, what);
     errno = before;
     raise(number); /* the default action is back, and takes effect when this returns */
 }

@@ -18,3 +18,13 @@ add_test(NAME storm_of_deaths COMMAND storm $<TARGET_FILE:processes> --seconds 8
 add_executable(bench_memory bench/memory.c e2e/client.c)
 target_link_libraries(bench_memory PRIVATE rd_lsp)
 add_test(NAME bench_memory COMMAND bench_memory $<TARGET_FILE:redraft-scripted> stdio --alone)
+# One failing call a session; a sample here, each one by hand (torture.c says how).
+if(NOT RD_SANITIZE)
+    add_library(faultshim MODULE fake/faultshim.c)
+    target_compile_definitions(faultshim PRIVATE _GNU_SOURCE)
+    set_target_properties(faultshim PROPERTIES PREFIX "")
+    add_executable(torture e2e/torture.c e2e/client.c fake/forms.c)
+    target_link_libraries(torture PRIVATE rd_lsp)
+    add_test(NAME torture COMMAND torture $<TARGET_FILE:faultshim>
+        $<TARGET_FILE:redraft-scripted> --every 97)
+endif()
