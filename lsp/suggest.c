@@ -8,6 +8,7 @@
 #include "lsp/repair.h"
 #include "lsp/sync.h"
 #include "lsp/tidy.h"
+#include "lsp/worth.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -194,28 +195,23 @@ static json_t *items_result(const ask *a, json_t *items)
 
 /* ---- one answer of the model ---- */
 
-typedef enum fate { SHOWN, UNSURE, EMPTY } fate;
-
-static void tidy(const rd_document *doc, size_t at, size_t end, const rd_around *style,
-                 const char *chosen, rd_buf *text)
+/* What stands around the place, what the menu has chosen included. */
+static void look_around(const rd_document *doc, const ask *a, rd_buf *before, rd_buf *behind,
+                        rd_around *out)
 {
     enum { BEFORE = 16 << 10, BEHIND = 8 << 10 };
     const rd_text *t = rd_document_text(doc);
-    size_t from = at > BEFORE ? at - BEFORE : 0, bytes = rd_text_bytes(t),
-           to = bytes - end > BEHIND ? end + BEHIND : bytes;
-    rd_buf before = { 0 }, behind = { 0 };
-    rd_around a = *style;
+    size_t from = a->at > BEFORE ? a->at - BEFORE : 0, bytes = rd_text_bytes(t),
+           to = bytes - a->end > BEHIND ? a->end + BEHIND : bytes;
 
-    rd_text_copy(t, from, at, &before);
-    if (chosen) rd_buf_text(&before, chosen);
-    rd_text_copy(t, end, to, &behind);
-    a.before = before.data ? before.data : "";
-    a.before_n = before.len;
-    a.behind = behind.data ? behind.data : "";
-    a.behind_n = behind.len;
-    rd_tidy(&a, text);
-    rd_buf_clear(&before);
-    rd_buf_clear(&behind);
+    rd_text_copy(t, from, a->at, before);
+    if (a->chosen) rd_buf_text(before, a->chosen);
+    rd_text_copy(t, a->end, to, behind);
+    *out = a->style;
+    out->before = before->data ? before->data : "";
+    out->before_n = before->len;
+    out->behind = behind->data ? behind->data : "";
+    out->behind_n = behind->len;
 }
 
 static bool is_blank(const rd_buf *text)
@@ -244,15 +240,21 @@ static double gate_of(rd_suggest *s, const rd_document *doc)
     return rd_file_confidence(&f, (double)m.gate);
 }
 
-/* Whether answer `i` is shown; unasked ghost text must be worth it. */
-static fate judge(rd_suggest *s, const ask *a, double gate, const rd_event *ev, int i,
-                  const rd_buf *text)
+/* Whether an answer is shown; unasked ghost text must be worth it. */
+static bool is_shown(rd_suggest *s, const ask *a, double gate, float confidence,
+                     const rd_around *around, const rd_buf *text)
 {
-    if (is_blank(text)) return EMPTY;
-    if (a->invoked || (double)ev->answers[i].confidence >= gate) return SHOWN;
-    explain(s, "not shown: its confidence %.2f is below %.2f (setting minConfidence)",
-            (double)ev->answers[i].confidence, gate);
-    return UNSURE;
+    if (is_blank(text)) return false;
+    if (a->invoked) return true;
+    if ((double)confidence < gate) {
+        explain(s, "not shown: its confidence %.2f is below %.2f (setting minConfidence)",
+                (double)confidence, gate);
+        return false;
+    }
+    const char *why = rd_unworthy(around, text->data, text->len);
+
+    if (why) explain(s, "not shown: %s", why);
+    return !why;
 }
 
 /* What of the answers is shown, the best first, in the form in which it is. Returns how many there are. */
@@ -261,14 +263,21 @@ static int choose(rd_suggest *s, const ask *a, const rd_document *doc, const rd_
 {
     double gate = gate_of(s, doc);
     int most = a->invoked ? RD_ANSWERS_MOST : 1, n = 0;
+    rd_buf before = { 0 }, behind = { 0 };
+    rd_around around;
 
+    look_around(doc, a, &before, &behind, &around);
     for (int i = 0; i < ev->n_answers && n < most; i++) {
         rd_buf_reset(&text[n]);
         rd_buf_append(&text[n], ev->answers[i].text.data, ev->answers[i].text.len);
-        tidy(doc, a->at, a->end, &a->style, a->chosen, &text[n]);
-        if (is_repeated(n, text) || judge(s, a, gate, ev, i, &text[n]) != SHOWN) continue;
+        rd_tidy(&around, &text[n]);
+        if (is_repeated(n, text) ||
+            !is_shown(s, a, gate, ev->answers[i].confidence, &around, &text[n]))
+            continue;
         confidence[n++] = ev->answers[i].confidence;
     }
+    rd_buf_clear(&before);
+    rd_buf_clear(&behind);
     return n;
 }
 
