@@ -310,6 +310,22 @@ static void run_tool(rd_conn *c, const rd_message *m, bool modern, rd_mcp_tool t
     start(c, m, modern, what, job);
 }
 
+/* What runs, but not what editors do with it: an agent that looks again and again would see when somebody types. Takes it. */
+static json_t *status_for_agents(json_t *all)
+{
+    static const char *const shown[] = { "running", "version", "model", "memory_mb" };
+    json_t *some = json_object();
+
+    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {
+        json_t *value = json_object_get(all, shown[i]);
+
+        if (value) json_object_set(some, shown[i], value);
+    }
+    json_object_del(json_object_get(some, "model"), "step_ms");
+    json_decref(all);
+    return some;
+}
+
 static rd_status tools_call(rd_conn *c, const rd_message *m, rd_error *err)
 {
     const rd_host *host = c->o.host;
@@ -326,7 +342,7 @@ static rd_status tools_call(rd_conn *c, const rd_message *m, rd_error *err)
     if (tool == RD_MCP_TOOLS)
         return rd_fail(err, RD_INVALID, "there is no tool %s", json_string_value(name));
     if (tool == RD_MCP_STATUS)
-        answer_structured(c, m->ticket, modern, host->status(host->self));
+        answer_structured(c, m->ticket, modern, status_for_agents(host->status(host->self)));
     else
         run_tool(c, m, modern, tool, arguments);
     return RD_OK;

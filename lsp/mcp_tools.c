@@ -151,7 +151,7 @@ static const tool_row tools[RD_MCP_TOOLS] = {
                        "sides. Unlikely tokens may be mistakes.",
                        "score takes {text} or {path, first_line?, last_line?}", RD_JOB_SCORE,
                        score_arguments, score_fields },
-    [RD_MCP_STATUS] = { "status", "What runs: the model, the device it is on, memory and cache.",
+    [RD_MCP_STATUS] = { "status", "What runs: the model, the device it is on, the memory it takes.",
                         "status takes nothing", RD_JOB_WARM, no_arguments, no_fields },
 };
 

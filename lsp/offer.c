@@ -2,31 +2,31 @@
 #include "lsp/offer.h"
 
 #include "lsp/repair.h"
+#include "lsp/worth.h"
 
 #include <stdio.h>
 #include <string.h>
 
 /* ---- which are worth showing ---- */
 
-static void tidy(const rd_ask *ask, const rd_document *doc, rd_buf *text)
+/* What stands around the place, what the menu has chosen included. Points into the buffers. */
+static rd_around look_around(const rd_ask *ask, const rd_document *doc, rd_buf *before,
+                             rd_buf *behind)
 {
     enum { BEFORE = 16 << 10, BEHIND = 8 << 10 };
     const rd_text *t = rd_document_text(doc);
     size_t from = ask->at > BEFORE ? ask->at - BEFORE : 0, bytes = rd_text_bytes(t),
            to = bytes - ask->end > BEHIND ? ask->end + BEHIND : bytes;
-    rd_buf before = { 0 }, behind = { 0 };
     rd_around a = ask->style;
 
-    rd_text_copy(t, from, ask->at, &before);
-    if (ask->chosen) rd_buf_text(&before, ask->chosen);
-    rd_text_copy(t, ask->end, to, &behind);
-    a.before = before.data ? before.data : "";
-    a.before_n = before.len;
-    a.behind = behind.data ? behind.data : "";
-    a.behind_n = behind.len;
-    rd_tidy(&a, text);
-    rd_buf_clear(&before);
-    rd_buf_clear(&behind);
+    rd_text_copy(t, from, ask->at, before);
+    if (ask->chosen) rd_buf_text(before, ask->chosen);
+    rd_text_copy(t, ask->end, to, behind);
+    a.before = before->data ? before->data : "";
+    a.before_n = before->len;
+    a.behind = behind->data ? behind->data : "";
+    a.behind_n = behind->len;
+    return a;
 }
 
 static bool is_blank(const rd_buf *text)
@@ -44,10 +44,23 @@ static bool is_repeated(const rd_offer *o, const rd_buf *text)
     return false;
 }
 
+/* Whether a text that nobody asked for is worth a look. */
+static bool is_worthy(rd_offer *o, const rd_around *around, const rd_buf *text, double confidence,
+                      double gate)
+{
+    if (confidence < gate)
+        o->unsure = confidence;
+    else
+        o->unworthy = rd_unworthy(around, text->data, text->len);
+    return confidence >= gate && !o->unworthy;
+}
+
 void rd_offer_fill(rd_offer *o, const rd_ask *a, const rd_document *doc, double gate,
                    const rd_event *ev)
 {
     int most = a->invoked ? RD_ANSWERS_MOST : 1;
+    rd_buf before = { 0 }, behind = { 0 };
+    rd_around around = look_around(a, doc, &before, &behind);
 
     for (int i = 0; i < ev->n_answers && o->n < most; i++) {
         const rd_answer *answer = &ev->answers[i];
@@ -55,13 +68,13 @@ void rd_offer_fill(rd_offer *o, const rd_ask *a, const rd_document *doc, double 
 
         rd_buf_reset(text);
         rd_buf_append(text, answer->text.data, answer->text.len);
-        tidy(a, doc, text);
+        rd_tidy(&around, text);
         if (is_blank(text) || is_repeated(o, text)) continue;
-        if (!a->invoked && (double)answer->confidence < gate)
-            o->unsure = (double)answer->confidence;
-        else
+        if (a->invoked || is_worthy(o, &around, text, (double)answer->confidence, gate))
             o->confidence[o->n++] = answer->confidence;
     }
+    rd_buf_clear(&before);
+    rd_buf_clear(&behind);
 }
 
 void rd_offer_clear(rd_offer *o)

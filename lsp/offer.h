@@ -13,10 +13,11 @@ typedef struct rd_offer {
     rd_buf text[RD_ANSWERS_MOST];
     float confidence[RD_ANSWERS_MOST];
     int n;
-    double unsure; /* the confidence of one that was not worth it; 0: there was none */
+    double unsure;        /* the confidence of one that is below the gate; 0: there was none */
+    const char *unworthy; /* what is wrong with one by its form (worth.h); NULL: there was none */
 } rd_offer;
 
-/* Fill an empty offer: different texts, none blank, and unasked only what is surer than `gate`. */
+/* Fill an empty offer: different texts, none blank, and unasked only what is surer than `gate` and not wrong by its form. */
 void rd_offer_fill(rd_offer *o, const rd_ask *a, const rd_document *doc, double gate,
                    const rd_event *ev);
 void rd_offer_clear(rd_offer *o);

@@ -149,6 +149,8 @@ static void explain_offer(rd_suggest *s, const rd_offer *o, double gate, const r
     else if (o->unsure > 0)
         explain(s, "not shown: its confidence %.2f is below %.2f (setting minConfidence)",
                 o->unsure, gate);
+    else if (o->unworthy)
+        explain(s, "not shown: %s", o->unworthy);
     else
         explain(s, "the model has nothing to put here");
 }

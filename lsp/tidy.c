@@ -102,10 +102,12 @@ static void drop_suffix(const rd_around *a, rd_buf *text)
     char last = a->before_n > 0 ? a->before[a->before_n - 1] : 0;
 
     cut(text, text->len - rd_overlap(last, text->data, text->len, a->behind, a->behind_n));
-    if (a->behind_n == 0 || (a->behind[0] != '\n' && a->behind[0] != '\r')) return;
-    size_t n = text->len; /* the line's end stands there already */
+    if (a->behind_n == 0) return;
+    bool ends = a->behind[0] == '\n' || a->behind[0] == '\r';
+    size_t n = text->len; /* the line's end, or a space, stands there already */
 
-    while (n > 0 && (is_blank(text->data[n - 1]) || text->data[n - 1] == '\n')) n--;
+    if (!ends && !is_blank(a->behind[0])) return;
+    while (n > 0 && (is_blank(text->data[n - 1]) || (ends && text->data[n - 1] == '\n'))) n--;
     cut(text, n);
 }
 

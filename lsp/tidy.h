@@ -17,9 +17,9 @@ typedef struct rd_around {
     enum { RD_INDENT_UNKNOWN, RD_INDENT_TABS, RD_INDENT_SPACES } indent; /* the editor's */
 } rd_around;
 
-/* Change `text` in place: line ends become `\n`; a closing bracket or quote, a line end or a piece of the suffix that stands behind the place
- * already is left out; a stray space after a space goes; lines but the first are indented with what the file is
- * indented with. It may become empty. */
+/* Change `text` in place: line ends become `\n`; a closing bracket or quote, a space, a line end or a piece of the suffix that
+ * stands behind the place already is left out; a stray space after a space goes; lines but the first are indented with what
+ * the file is indented with. It may become empty. */
 void rd_tidy(const rd_around *a, rd_buf *text);
 
 #endif

@@ -55,7 +55,9 @@ static void model(void *self, rd_model_state *out)
 static json_t *status(void *self)
 {
     (void)self;
-    return json_pack("{s:s}", "model", "built-in");
+    return json_pack("{s:b, s:i, s:i, s:s, s:{s:s, s:f}, s:f}", "running", 1, "clients", 3, "jobs",
+                     1, "socket", "/run/secret", "model", "about", "built-in", "step_ms", 2.0,
+                     "memory_mb", 31.5);
 }
 
 static const rd_host host = { .now_ms = now_ms,
@@ -827,14 +829,18 @@ Test(mcp, score_refuses_more_than_is_scored_at_once)
     rd_conn_free(c);
 }
 
-Test(mcp, status_says_what_the_host_says)
+Test(mcp, status_says_what_runs_and_not_what_editors_do)
 {
     rd_conn *c = legacy(NULL, 0);
 
     call_with(c, "status", "{}", "");
     json_t *m = good(c, "status");
 
-    cr_assert_str_eq(text_in(m, "result|structuredContent|model"), "built-in");
+    json_t *told = json_object_get(json_object_get(m, "result"), "structuredContent");
+
+    cr_assert_str_eq(text_in(m, "result|structuredContent|model|about"), "built-in");
+    cr_assert_eq(json_object_size(json_object_get(told, "model")), 1);
+    cr_assert_eq(json_object_size(told), 3, "running, model and memory_mb");
     json_decref(m);
     rd_conn_free(c);
 }

@@ -98,6 +98,21 @@ Test(suggest, answers_with_one_item_at_the_cursor)
     editor_close(e);
 }
 
+Test(suggest, what_is_wrong_by_its_form_is_shown_to_who_asks_only)
+{
+    editor *e = begin(NULL, "impor\nimport io\n");
+    int id = ask(e, 0, 5, 2);
+
+    editor_model_says(e, 0.9, "t io", NULL);
+    cr_assert_eq(count(e, id, NULL), 0);
+    cr_assert(strstr(why(e), "not shown: it makes the line beside it once more"), "%s", why(e));
+    id = ask(e, 0, 5, 1);
+    editor_model_says(e, 0.9, "t io", NULL);
+
+    shows(e, id, "t io", 0, 5, 5);
+    editor_close(e);
+}
+
 Test(suggest, columns_are_those_of_the_client)
 {
     editor *e = begin(NULL, "s = \"\xf0\x9f\x98\x80\" + ;\n");
