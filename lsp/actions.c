@@ -180,7 +180,7 @@ static void list_offers(rd_actions *a, const rd_document *doc, span s, const jso
                         json_t *list)
 {
     const json_t *only = json_object_get(context, "only");
-    bool automatic = json_integer_value(json_object_get(context, "triggerKind")) == 2;
+    bool automatic = json_number_value(json_object_get(context, "triggerKind")) == 2.0;
     bool selected = s.end > s.start && s.end - s.start <= RD_MOST_ACTION_BYTES;
     bool asked = !automatic || s.end > s.start;
     span flagged = s, lines = lines_of(rd_document_text(doc), s), hole;
@@ -514,6 +514,7 @@ void rd_actions_tick(rd_actions *a, double now)
 
     if (a->due == 0 || now < a->due) return;
     a->due = 0;
+    if (!a->l->settings.diagnostics) return;
     o.doc = rd_documents_find(a->l->documents, a->due_uri);
     host->model(host->self, &model);
     if (!o.doc || model.phase != RD_MODEL_READY || rd_lsp_why_not(a->l, o.doc)) return;

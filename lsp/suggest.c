@@ -204,7 +204,7 @@ static void start_job(rd_suggest *s, page *p, const rd_document *doc, size_t at,
     job->max_tokens = TOKENS_UNASKED;
     if (p->ask.ticket) {
         if (p->ask.chosen) rd_buf_text(&job->prefix, p->ask.chosen);
-        job->watch = l->settings.draft;
+        job->watch = l->settings.draft && !p->ask.list && !p->ask.chosen;
         job->answers = p->ask.invoked ? ANSWERS : 1;
         if (p->ask.invoked) job->max_tokens = 0;
     }
@@ -275,11 +275,12 @@ static bool answer_kept(rd_suggest *s, page *p, const rd_document *doc)
     return one != NULL;
 }
 
-/* The job under way is for this very place and text already: its answer will do. */
+/* The job under way is for this very place and text already: its answer will do. One behind a menu's choice has that in
+ * its text. */
 static bool joins(const page *p, const rd_document *doc, const rd_ask *a)
 {
-    return p->job && p->job->lane == RD_LANE_TYPING && !a->chosen && !a->invoked &&
-           p->job_at == a->at && p->job_revision == rd_document_revision(doc);
+    return p->job && p->job->lane == RD_LANE_TYPING && !p->ask.chosen && !a->chosen &&
+           !a->invoked && p->job_at == a->at && p->job_revision == rd_document_revision(doc);
 }
 
 /* An older request for the document ends; Neovim would write an error to its log, and keeps what it shows on null. */

@@ -323,6 +323,23 @@ Test(suggest, a_menus_choice_stands_in_front)
     editor_close(e);
 }
 
+Test(suggest, a_request_without_a_menu_does_not_join_the_work_behind_its_choice)
+{
+    editor *e = begin(NULL, "int x = ;\n");
+    int id = editor_request(
+        e, "textDocument/inlineCompletion",
+        "{'textDocument':{'uri':'" A "'},'position':{'line':0,'character':8},'context':{"
+        "'triggerKind':2,'selectedCompletionInfo':{'range':{'start':{'line':0,'character':8},"
+        "'end':{'line':0,'character':8}},'text':'value'}}}");
+    int second = ask(e, 0, 8, 2);
+
+    cr_assert_eq(count(e, id, NULL), -1);
+    cr_assert_str_eq(editor_job(e)->prefix.data, "int x = ");
+    editor_model_says(e, 0.9, "1", NULL);
+    shows(e, second, "1", 0, 8, 8);
+    editor_close(e);
+}
+
 Test(suggest, nothing_inside_a_word_unless_invoked)
 {
     editor *e = begin(NULL, "int value;\n");
