@@ -205,6 +205,26 @@ float rd_engine_gate(const rd_engine *e)
     return c->calibrated ? c->confidence.gate : 0.0f;
 }
 
+void rd_engine_forget(rd_engine *e, const char *source)
+{
+    (void)e, (void)source;
+}
+
+rd_key rd_engine_identity(const rd_engine *e)
+{
+    (void)e;
+    return (rd_key){ { 0 } };
+}
+
+void rd_engine_stat(const rd_engine *e, rd_engine_stats *out)
+{
+    rd_kv_stats s = rd_kv_pool_stats(e->pool);
+    size_t each = rd_model_kv_bytes(e->model);
+
+    *out = (rd_engine_stats){ .pool_bytes = (size_t)s.places * each,
+                              .used_bytes = (size_t)s.used * each };
+}
+
 const char *rd_engine_describe(rd_engine *e)
 {
     return e->about;

@@ -9,6 +9,7 @@
 #define RD_ENGINE_H
 
 #include "core/base/cancel.h"
+#include "core/base/key.h"
 #include "core/base/status.h"
 
 #include <stdbool.h>
@@ -21,6 +22,7 @@
 #define RD_PUBLIC
 #endif
 
+typedef struct rd_kv_store rd_kv_store; /* core/model/kv_store.h */
 typedef struct rd_engine rd_engine;
 typedef struct rd_run rd_run;
 
@@ -29,6 +31,10 @@ typedef struct rd_engine_options {
     const char *backend; /* NULL: the best */
     const char *isa;     /* NULL: the best */
     int threads;         /* 0: as many as cores */
+    size_t
+        pool_bytes; /* for finished blocks in memory; 0, and what is too little for a run: a usual amount */
+    const rd_kv_store
+        *store; /* where blocks are kept beyond memory; borrowed until close; NULL: nowhere */
 } rd_engine_options;
 
 typedef enum rd_task { RD_INFILL, RD_REWRITE, RD_GENERATE } rd_task;
@@ -57,6 +63,12 @@ typedef struct rd_request {
     int hole_tokens; /* the hole's length where it is known; 0: not */
     float quality;   /* 0: speed; 1: quality */
     bool no_draft;   /* the hole is filled by the model alone: no texts copied from around it */
+    /* Finished blocks are shared among requests of one realm only: by time alone nobody learns what another realm
+     * has asked. 0: the user's own editors. */
+    uint64_t realm;
+    const char *
+        source; /* the file that it is about, for rd_engine_forget; NULL: not known. Borrowed as the rest */
+    bool unstored; /* its blocks stay in memory: they neither come from the store nor go there */
     const rd_cancel *cancel;
 } rd_request;
 
@@ -120,6 +132,20 @@ typedef struct rd_score {
 
 RD_PUBLIC rd_status rd_engine_score(rd_engine *e, const rd_score_request *rq, rd_score **out,
                                     int *count, rd_error *err);
+/* Drop the finished blocks made for `source` (NULL: all) from memory; those that a run holds when it closes. */
+RD_PUBLIC void rd_engine_forget(rd_engine *e, const char *source);
+/* Names weights, config, tokenizer and everything else that decides what comes out: two engines with one name answer the
+ * same. */
+RD_PUBLIC rd_key rd_engine_identity(const rd_engine *e);
+
+typedef struct rd_engine_stats {
+    size_t pool_bytes, used_bytes;   /* of finished blocks in memory */
+    int64_t found, loaded, computed; /* blocks: in memory, from the store, neither */
+    double compute_ms, load_ms,
+        saved_ms; /* a block's, as measured lately, 0: not yet; and what loading has saved */
+} rd_engine_stats;
+
+RD_PUBLIC void rd_engine_stat(const rd_engine *e, rd_engine_stats *out);
 /* What is loaded, for messages: "cpu avx512-bf16, 2 threads, 35 MB". Borrowed. */
 RD_PUBLIC const char *rd_engine_describe(rd_engine *e);
 

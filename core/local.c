@@ -39,7 +39,8 @@ static void local_close(void *self)
 static void local_about(void *self, rd_runner_about *out)
 {
     *out = (rd_runner_about){ .gate = rd_engine_gate(self),
-                              .follows_instructions = rd_engine_follows_instructions(self) };
+                              .follows_instructions = rd_engine_follows_instructions(self),
+                              .identity = rd_engine_identity(self) };
     snprintf(out->text, sizeof out->text, "%s", rd_engine_describe(self));
 }
 
@@ -147,6 +148,16 @@ static rd_status local_score(void *self, const rd_score_request *rq, rd_score **
     return rd_engine_score(self, rq, out, count, err);
 }
 
+static void local_forget(void *self, const char *source)
+{
+    rd_engine_forget(self, source);
+}
+
+static void local_stat(void *self, rd_engine_stats *out)
+{
+    rd_engine_stat(self, out);
+}
+
 const rd_runner rd_local_runner = { .name = "local",
                                     .open = local_open,
                                     .close = local_close,
@@ -156,4 +167,6 @@ const rd_runner rd_local_runner = { .name = "local",
                                     .end = local_end,
                                     .text_at = local_text_at,
                                     .finish = local_finish,
-                                    .score = local_score };
+                                    .score = local_score,
+                                    .forget = local_forget,
+                                    .stat = local_stat };

@@ -14,6 +14,7 @@ typedef struct rd_runner_about {
     char text[160]; /* for people: backend, threads, memory */
     float gate;     /* rd_engine_gate */
     bool follows_instructions;
+    rd_key identity; /* rd_engine_identity; none: answers must not be kept */
 } rd_runner_about;
 
 typedef struct rd_runner {
@@ -29,7 +30,9 @@ typedef struct rd_runner {
     bool (*text_at)(void *run, int i, rd_buf *text, float *confidence);
     void (*finish)(void *run); /* rd_run_close */
     rd_status (*score)(void *self, const rd_score_request *rq, rd_score **out, int *count,
-                       rd_error *err); /* rd_engine_score */
+                       rd_error *err);              /* rd_engine_score */
+    void (*forget)(void *self, const char *source); /* rd_engine_forget; NULL: keeps nothing */
+    void (*stat)(void *self, rd_engine_stats *out); /* rd_engine_stat; NULL: has none */
 } rd_runner;
 
 /* The engine in this process (core/local.c). */

@@ -9,6 +9,7 @@
  */
 #include "core/train/corpus.h"
 
+#include "core/base/key.h"
 #include "core/base/memory.h"
 #include "core/decode/prompt.h"
 #include "core/format/file.h"

@@ -62,7 +62,4 @@ typedef struct rd_source {
 rd_status rd_corpus_walk(const char *dir, void (*take)(void *user, const rd_source *s), void *user,
                          rd_error *err);
 
-/* BLAKE2b with an 8-byte digest (RFC 7693), first byte highest. For lines shorter than 64 KB. */
-uint64_t rd_blake2b_64(const void *bytes, size_t n);
-
 #endif

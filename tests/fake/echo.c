@@ -125,5 +125,5 @@ static rd_status echo_score(void *self, const rd_score_request *rq, rd_score **o
     return RD_OK;
 }
 
-const rd_runner rd_echo_runner = { "echo",    echo_open, free,         echo_about, echo_start,
-                                   echo_step, echo_end,  echo_text_at, free,       echo_score };
+const rd_runner rd_echo_runner = { "echo",   echo_open,    free, echo_about, echo_start, echo_step,
+                                   echo_end, echo_text_at, free, echo_score, NULL,       NULL };
