@@ -26,6 +26,7 @@ typedef struct carrier {
     rd_hello hello;
     rd_buf line; /* the hello as far as it came; then our answer */
     size_t unsent;
+    uint64_t forgets; /* waits for this number; 0: for none */
     bool paused, finishing, dead;
 } carrier;
 
@@ -260,6 +261,8 @@ static void greeted(carrier *c)
         answer(c, json_pack("{s:b}", "stopping", 1));
         finish(c);
         all->o.stop(all->o.user);
+    } else if (c->hello.kind == RD_HELLO_FORGET) {
+        c->forgets = all->o.forget(all->o.user);
     } else if (!all->o.build || strcmp(c->hello.build, all->o.build) != 0) {
         answer(c, json_pack("{s:s}", "error", "another build"));
         finish(c);
@@ -307,7 +310,7 @@ static void on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *piece)
         finish(c);
         return;
     }
-    if (!c->conn && !take_hello(c, &bytes, &n)) return;
+    if (!c->conn && (c->forgets || !take_hello(c, &bytes, &n))) return;
     if (c->dead || c->finishing || n == 0) return;
     rd_conn_read(c->conn, bytes, n);
     settle(c);
@@ -370,6 +373,17 @@ void rd_carriers_model_changed(rd_carriers *all)
         if (c->dead || !c->conn) continue;
         rd_conn_model_changed(c->conn);
         settle(c);
+    }
+}
+
+void rd_carriers_forgot(rd_carriers *all)
+{
+    for (carrier *c = all->first; c; c = c->next) {
+        if (c->dead || c->finishing || !c->forgets) continue;
+        if (!all->o.has_forgotten(all->o.user, c->forgets)) continue;
+        c->forgets = 0;
+        answer(c, json_pack("{s:b}", "forgotten", 1));
+        finish(c);
     }
 }
 

@@ -18,8 +18,10 @@ typedef struct rd_carriers_options {
     const rd_host *host;
     const rd_config *config;
     const char *build;
-    void (*counted)(void *user); /* the number of sockets or of clients changed */
-    void (*stop)(void *user);    /* `redraft stop` asks for it */
+    void (*counted)(void *user);    /* the number of sockets or of clients changed */
+    void (*stop)(void *user);       /* `redraft stop` asks for it */
+    uint64_t (*forget)(void *user); /* all finished work; the number is for the next */
+    bool (*has_forgotten)(void *user, uint64_t number);
     void *user;
 } rd_carriers_options;
 
@@ -32,6 +34,7 @@ int rd_carriers_clients(const rd_carriers *all); /* those of them whose hello ma
 
 void rd_carriers_event(rd_carriers *all, const rd_event *ev);
 void rd_carriers_model_changed(rd_carriers *all);
+void rd_carriers_forgot(rd_carriers *all); /* has_forgotten may say something new */
 void rd_carriers_wake_at(rd_carriers *all, uint64_t number, double at_ms);
 /* What is still to be sent is sent, then they are closed; who does not read is closed without. */
 void rd_carriers_stop(rd_carriers *all);

@@ -3,6 +3,7 @@
 
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "lsp/limits.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,20 @@ static const rd_rpc_hooks hooks = { .cancelled = on_cancelled,
                                     .lost = on_lost,
                                     .replied = on_replied };
 
+/* Agents that see the same files share what was found for them, with each other and not with an editor. */
+static uint64_t realm_of(const rd_conn_options *o)
+{
+    rd_key_maker k;
+    uint64_t realm;
+
+    rd_key_begin(&k, "realm");
+    for (int i = 0; i < o->n_roots; i++) rd_key_add_text(&k, o->roots[i]);
+    rd_key key = rd_key_end(&k);
+
+    memcpy(&realm, key.byte, sizeof realm);
+    return realm ? realm : 1;
+}
+
 rd_conn *rd_conn_new(const rd_conn_options *o)
 {
     rd_conn *c = rd_alloc0(sizeof *c);
@@ -34,6 +49,8 @@ rd_conn *rd_conn_new(const rd_conn_options *o)
     rd_framing framing = lsp ? RD_FRAMING_HEADER : RD_FRAMING_LINE;
 
     c->o = *o;
+    c->realm = lsp ? 0 : realm_of(o);
+    c->forgotten = json_object();
     c->wire = rd_wire_new(framing, RD_MOST_FRAME_BYTES);
     c->rpc =
         rd_rpc_new(o->protocol, lsp ? rd_lsp_methods : rd_mcp_methods,
@@ -54,6 +71,7 @@ void rd_conn_free(rd_conn *c)
     rd_rpc_free(c->rpc);
     rd_wire_free(c->wire);
     rd_buf_clear(&c->out);
+    json_decref(c->forgotten);
     free(c);
 }
 
@@ -64,7 +82,24 @@ uint64_t rd_conn_number(const rd_conn *c)
 
 rd_job *rd_conn_job(rd_conn *c, rd_lane lane, rd_job_kind kind)
 {
-    return rd_job_new(c->o.number, ++c->last_job, lane, kind);
+    rd_job *job = rd_job_new(c->o.number, ++c->last_job, lane, kind);
+
+    job->realm = c->realm;
+    return job;
+}
+
+void rd_conn_judged(rd_conn *c, const char *source, bool excluded)
+{
+    const rd_host *host = c->o.host;
+
+    if (!excluded) {
+        if (json_object_size(c->forgotten) > 0) json_object_del(c->forgotten, source);
+        return;
+    }
+    if (!host->forget || json_object_get(c->forgotten, source)) return;
+    if (json_object_size(c->forgotten) >= RD_MOST_DOCUMENTS) json_object_clear(c->forgotten);
+    json_object_set_new_nocheck(c->forgotten, source, json_true());
+    host->forget(host->self, source);
 }
 
 static void stream_over(rd_conn *c)

@@ -167,7 +167,12 @@ void rd_context_fill(rd_job *job, const rd_document *doc, size_t start, size_t e
 {
     const rd_text *t = rd_document_text(doc);
 
+    const char *source = rd_scope_source(scope, rd_document_uri(doc));
+
     job->language = language_of(doc);
+    job->source = rd_copy_text(source, strlen(source));
+    job->unstored =
+        rd_scope_settings(scope, rd_document_uri(doc), rd_document_language(doc)).uncached;
     rd_text_copy(t, prefix_start(t, start), start, &job->prefix);
     rd_text_copy(t, start, end, &job->draft);
     rd_text_copy(t, end, suffix_end(t, end), &job->suffix);

@@ -13,11 +13,13 @@
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { WATCH_MS = 5000, ACCEPT_PAUSE_MS = 100 };
@@ -25,6 +27,7 @@ enum { WATCH_MS = 5000, ACCEPT_PAUSE_MS = 100 };
 typedef struct rd_daemon {
     const rd_daemon_options *o;
     rd_host host;
+    rd_keeper *keeper; /* NULL: nothing is kept beyond memory */
     rd_worker *worker;
     rd_carriers *carriers;
     rd_model_state model; /* as the connections know it */
@@ -58,6 +61,11 @@ static void submit(void *self, rd_job *job)
 static void cancel(void *self, rd_job *job)
 {
     rd_worker_cancel(((rd_daemon *)self)->worker, job);
+}
+
+static void forget(void *self, const char *source)
+{
+    rd_worker_forget(((rd_daemon *)self)->worker, source);
 }
 
 static void model(void *self, rd_model_state *out)
@@ -100,6 +108,40 @@ static json_t *status_model(rd_daemon *d)
                      s.follows_instructions);
 }
 
+/* Of all files in the folder. */
+static int64_t folder_bytes(const char *path)
+{
+    DIR *dir = opendir(path);
+    struct stat st;
+    int64_t sum = 0;
+
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        if (!fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode))
+            sum += st.st_size;
+    if (dir) closedir(dir);
+    return sum;
+}
+
+static json_t *status_cache(rd_daemon *d)
+{
+    rd_keeper_stats k = { .why = "cacheMegabytes is 0" };
+    rd_engine_stats e;
+
+    if (d->keeper) rd_keeper_stat(d->keeper, &k);
+    if (!d->o->config->client.cache) snprintf(k.why, sizeof k.why, "the setting cache is off");
+    rd_worker_stat(d->worker, &e);
+    json_t *s = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:I}", "state",
+                          *k.why ? "off" : "on", "bytes", (json_int_t)folder_bytes(k.dir), "found",
+                          (json_int_t)e.found, "loaded", (json_int_t)e.loaded, "computed",
+                          (json_int_t)e.computed, "answers", (json_int_t)k.answers, "written",
+                          (json_int_t)k.written, "saved_ms", k.saved_ms, "pool_bytes",
+                          (json_int_t)e.used_bytes, "pool_limit", (json_int_t)e.pool_bytes);
+
+    if (*k.why) json_object_set_new(s, "why", rd_repair_string(k.why, strlen(k.why)));
+    if (*k.dir) json_object_set_new(s, "dir", rd_repair_string(k.dir, strlen(k.dir)));
+    return s;
+}
+
 static json_t *status(void *self)
 {
     rd_daemon *d = self;
@@ -116,6 +158,7 @@ static json_t *status(void *self)
     json_object_set_new(s, "descriptors", json_integer(descriptors()));
     json_object_set_new(s, "deaths", json_integer(deaths));
     if (deaths) json_object_set_new(s, "last_death", rd_repair_string(last, strlen(last)));
+    json_object_set_new(s, "cache", status_cache(d));
     if (d->o->socket) json_object_set_new(s, "socket", json_string(d->o->socket));
     return s;
 }
@@ -139,6 +182,7 @@ static void on_wake(uv_async_t *handle)
         if (ev->done) rd_job_free(ev->job);
         rd_event_free(ev);
     }
+    rd_carriers_forgot(d->carriers);
     rd_worker_state(d->worker, &now);
     if (same_model(&now, &d->model)) return;
     d->model = now;
@@ -217,6 +261,16 @@ static void stop_asked(void *user)
     stop(user);
 }
 
+static uint64_t forget_all(void *user)
+{
+    return rd_worker_forget(((rd_daemon *)user)->worker, NULL);
+}
+
+static bool has_forgotten(void *user, uint64_t number)
+{
+    return rd_worker_has_forgotten(((rd_daemon *)user)->worker, number);
+}
+
 static void on_watch(uv_timer_t *t)
 {
     rd_daemon *d = t->data;
@@ -293,6 +347,8 @@ static void start_carriers(rd_daemon *d)
         .build = d->o->build,
         .counted = counted,
         .stop = stop_asked,
+        .forget = forget_all,
+        .has_forgotten = has_forgotten,
         .user = d,
     });
     if (d->o->peer < 0) {
@@ -309,12 +365,34 @@ static const char *worker_now(const void *worker)
     return rd_worker_now(worker);
 }
 
+static rd_kv_format format_of(const rd_config *c)
+{
+    if (!strcmp(c->cache_format, "int8")) return RD_KV_INT8;
+    return strcmp(c->cache_format, "bf16") ? RD_KV_RAW : RD_KV_BF16;
+}
+
+/* Makes no file: the first thing to be kept does. */
+static rd_keeper *new_keeper(rd_daemon *d)
+{
+    const rd_config *c = d->o->config;
+
+    if (c->cache_mb == 0) return NULL;
+    return rd_keeper_new(&(rd_keeper_options){ .dir = c->cache_dir,
+                                               .max_bytes = (int64_t)c->cache_mb << 20,
+                                               .max_days = c->cache_days,
+                                               .any_place = c->cache_any_place,
+                                               .format = format_of(c),
+                                               .most_waiting = (size_t)c->pool_mb << 18,
+                                               .forgot = wake,
+                                               .user = d });
+}
+
 int rd_daemon_run(const rd_daemon_options *o)
 {
     rd_daemon d = { .o = o, .began_ms = rd_now_ms() };
     const rd_config *c = o->config;
 
-    d.host = (rd_host){ &d, now_ms, wake_at, submit, cancel, model, status };
+    d.host = (rd_host){ &d, now_ms, wake_at, submit, cancel, forget, model, status };
     int failed = uv_loop_init(&d.loop);
 
     if (!failed) failed = start_handles(&d);
@@ -322,9 +400,14 @@ int rd_daemon_run(const rd_daemon_options *o)
         rd_log(RD_LOG_ERROR, "the event loop cannot start: %s", uv_strerror(failed));
         return 1;
     }
+    d.keeper = new_keeper(&d);
     d.worker = rd_worker_new(&(rd_worker_options){
         .runner = o->runner,
-        .engine = { .model = c->model, .backend = c->backend, .threads = c->threads },
+        .engine = { .model = c->model,
+                    .backend = c->backend,
+                    .threads = c->threads,
+                    .pool_bytes = (size_t)c->pool_mb << 20 },
+        .keeper = d.keeper,
         .wake = wake,
         .user = &d,
     });
@@ -333,6 +416,7 @@ int rd_daemon_run(const rd_daemon_options *o)
     while (!d.stopping || rd_carriers_count(d.carriers) > 0) uv_run(&d.loop, UV_RUN_ONCE);
     rd_record_crashes(NULL, NULL);
     rd_worker_close(d.worker);
+    rd_keeper_close(d.keeper);
     close_handle((uv_handle_t *)&d.wake);
     uv_run(&d.loop, UV_RUN_DEFAULT);
     int code = o->peer >= 0 ? rd_carriers_code(d.carriers) : 0;

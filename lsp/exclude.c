@@ -23,7 +23,7 @@ typedef struct setting {
     rd_layer layer;
     char *language, *root;
     rd_glob *glob;
-    bool has_enabled, has_quality, has_confidence, has_max, has_debounce;
+    bool has_enabled, has_uncached, has_quality, has_confidence, has_max, has_debounce;
     rd_file_settings value;
 } setting;
 
@@ -351,6 +351,7 @@ rd_status rd_rules_setting(rd_rules *r, rd_layer layer, const rd_file_setting *s
     fresh.root = copy_root(s->root ? s->root : "/", &depth);
     if (s->language) fresh.language = rd_copy_text(s->language, strlen(s->language));
     if ((fresh.has_enabled = s->enabled)) fresh.value.enabled = *s->enabled;
+    if ((fresh.has_uncached = s->uncached)) fresh.value.uncached = *s->uncached;
     if ((fresh.has_quality = s->quality)) fresh.value.quality = *s->quality;
     if ((fresh.has_confidence = s->min_confidence)) fresh.value.min_confidence = *s->min_confidence;
     if ((fresh.has_max = s->max_ms)) fresh.value.max_ms = *s->max_ms;
@@ -386,6 +387,7 @@ static void set(rd_file_settings *out, const setting *s)
 
     if (s->layer == RD_LAYER_USER) {
         if (s->has_enabled) out->enabled = v->enabled;
+        if (s->has_uncached) out->uncached = v->uncached;
         if (s->has_quality) out->quality = v->quality;
         if (s->has_confidence) out->min_confidence = v->min_confidence;
         if (s->has_max) out->max_ms = v->max_ms;
@@ -393,6 +395,7 @@ static void set(rd_file_settings *out, const setting *s)
         return;
     }
     if (s->has_enabled) out->enabled = out->enabled && v->enabled;
+    if (s->has_uncached) out->uncached = out->uncached || v->uncached;
     double *confidence = out->min_confidence < 0 ? &out->least_confidence : &out->min_confidence;
 
     if (s->has_confidence && v->min_confidence > *confidence) *confidence = v->min_confidence;

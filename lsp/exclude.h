@@ -56,6 +56,7 @@ rd_verdict rd_excluded(const rd_rules *r, const rd_candidate *c, const char **wh
 
 typedef struct rd_file_settings {
     bool enabled;
+    bool uncached;                  /* what is made for it stays in memory */
     double quality, min_confidence; /* 0 to 1; min_confidence below 0: the model's own gate */
     double least_confidence;        /* a project's, where it is the gate: rd_file_confidence */
     int max_ms, debounce_ms;
@@ -65,7 +66,7 @@ typedef struct rd_file_settings {
 typedef struct rd_file_setting {
     const char *language, *pattern; /* for whom: NULL is any; a pattern counts from `root` */
     const char *root;
-    const bool *enabled;
+    const bool *enabled, *uncached;
     const double *quality, *min_confidence;
     const int *max_ms, *debounce_ms;
 } rd_file_setting;

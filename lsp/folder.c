@@ -258,13 +258,15 @@ static void refuse(rd_folder *f, rd_ground *g, const char *path, const char *why
 static void add_project(rd_folder *f, rd_ground *g, const char *folder, const char *path,
                         const json_t *json)
 {
-    rd_settings s = { .enable = true, .max_ms = INT_MAX, .exclude = json_array() };
+    rd_settings s = { .enable = true, .cache = true, .max_ms = INT_MAX, .exclude = json_array() };
     rd_buf complaints = { 0 };
     rd_error err;
+    bool uncached = true;
 
     rd_settings_merge(&s, RD_FROM_PROJECT, json, NULL, &complaints);
     rd_file_setting set = { .root = folder,
                             .enabled = s.enable ? NULL : &s.enable,
+                            .uncached = s.cache ? NULL : &uncached,
                             .min_confidence = s.min_confidence > 0 ? &s.min_confidence : NULL,
                             .max_ms = s.max_ms < INT_MAX ? &s.max_ms : NULL,
                             .debounce_ms = s.debounce_ms > 0 ? &s.debounce_ms : NULL };

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const words[] = { "front", "status", "stop" };
+static const char *const words[] = { "front", "status", "stop", "forget" };
 
 void rd_hello_write(const rd_hello *h, rd_buf *out)
 {

@@ -1,6 +1,6 @@
 /* hello.h - the first line on the daemon's socket, and its answer: one JSON object each.
  *
- * A front says what it is and moves messages afterwards; `redraft status` and `redraft stop` ask one thing and get one line.
+ * A front says what it is and moves messages afterwards; `redraft status`, `stop` and `cache purge` ask one thing and get one line.
  * Pure.
  */
 #ifndef RD_LSP_HELLO_H
@@ -14,7 +14,12 @@
 
 #define RD_HELLO_LEAVING "$/redraft/leaving" /* sent by a daemon that ends in order */
 
-typedef enum rd_hello_kind { RD_HELLO_FRONT, RD_HELLO_STATUS, RD_HELLO_STOP } rd_hello_kind;
+typedef enum rd_hello_kind {
+    RD_HELLO_FRONT,
+    RD_HELLO_STATUS,
+    RD_HELLO_STOP,
+    RD_HELLO_FORGET /* all finished work; the line comes when it is gone */
+} rd_hello_kind;
 
 typedef struct rd_hello {
     rd_hello_kind kind;

@@ -18,6 +18,8 @@ typedef struct rd_host {
     void (*wake_at)(void *self, rd_conn *c, double at_ms);
     void (*submit)(void *self, rd_job *job); /* takes it; comes back by rd_conn_event */
     void (*cancel)(void *self, rd_job *job); /* one that has not come back */
+    /* What was made for this file, or (NULL) all that was made, is not kept any more, in memory and on disk. May be NULL. */
+    void (*forget)(void *self, const char *source);
     void (*model)(void *self, rd_model_state *out);
     json_t *(*status)(void *self); /* what `redraft status --json` prints; the caller's */
 } rd_host;

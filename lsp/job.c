@@ -20,6 +20,7 @@ void rd_job_free(rd_job *job)
 {
     if (!job) return;
     free(job->language);
+    free(job->source);
     rd_buf_clear(&job->prefix);
     rd_buf_clear(&job->draft);
     rd_buf_clear(&job->suffix);

@@ -45,6 +45,11 @@ typedef struct rd_job {
     int max_ms;  /* from when the first step begins; 0: no limit. At the limit: the best so far */
     int answers; /* wanted at most; 0 is 1 */
     bool watch;  /* an event after each step, with the draft */
+    bool fresh;  /* an answer that was kept will not do */
+    /* For whom what is found is kept: as in rd_request. */
+    uint64_t realm;
+    char *source;  /* rd_scope_source; NULL: not known */
+    bool unstored; /* nothing of it goes to the disk or comes from there */
     rd_cancel cancel;
 } rd_job;
 

@@ -108,9 +108,9 @@ static rd_status read_line(int fd, rd_buf *out, rd_error *err)
     return rd_fail(err, RD_INVALID, "the daemon's answer is too long");
 }
 
-static rd_status greet(int fd, const rd_hello *hello, rd_buf *answer, rd_error *err)
+static rd_status greet(int fd, const rd_hello *hello, int wait_s, rd_buf *answer, rd_error *err)
 {
-    struct timeval limit = { .tv_sec = HELLO_S }, none = { 0 };
+    struct timeval limit = { .tv_sec = wait_s }, none = { 0 };
     rd_buf line = { 0 };
 
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
@@ -151,12 +151,36 @@ rd_status rd_link_open(rd_hello hello, int starts, int *out, rd_buf *answer, rd_
         s = rd_place_connect(p, &fd, err);
         if (s == RD_NOT_FOUND && starts > 0) s = start_once(p, starts, &fd, err);
         if (s) break;
-        s = greet(fd, &hello, answer, err);
+        s = greet(fd, &hello, HELLO_S, answer, err);
         if (!s) break;
         close(fd);
         if (s != RD_NOT_FOUND) break;
     }
     rd_place_close(p);
     if (!s) *out = fd;
+    return s;
+}
+
+rd_status rd_link_tell_all(rd_hello hello, int wait_s, int *told, rd_error *err)
+{
+    enum { DAEMONS = 64 };
+    int fds[DAEMONS];
+    rd_place *p;
+    rd_status s = rd_place_open(&p, err);
+
+    *told = 0;
+    if (s) return s;
+    int n = rd_place_connect_all(p, fds, DAEMONS);
+
+    hello.build = rd_place_build(p);
+    for (int i = 0; i < n; i++) {
+        rd_error one;
+        rd_status said = greet(fds[i], &hello, wait_s, NULL, &one);
+
+        close(fds[i]);
+        *told += said == RD_OK;
+        if (said && !s) s = rd_fail(err, said, "%s", one.text);
+    }
+    rd_place_close(p);
     return s;
 }

@@ -13,7 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_FOLDERS = 32, HEAD_BYTES = 4096, PROGRESS_AFTER_MS = 500 };
+enum {
+    MOST_FOLDERS = 32,
+    HEAD_BYTES = 4096,
+    PROGRESS_AFTER_MS = 500,
+    LOOK_AGAIN_MS = 2000,
+    MOST_LOOKED = 64
+};
 
 /* ---- what the modules share ---- */
 
@@ -81,11 +87,24 @@ const char *rd_lsp_why_not(rd_lsp *l, const rd_document *doc)
                                      head.data ? head.data : "", head.len, &why);
 
     rd_buf_clear(&head);
+    rd_conn_judged(l->conn, rd_scope_source(l->scope, rd_document_uri(doc)), v != RD_ALLOWED);
     if (v != RD_ALLOWED) return names[v];
     rd_file_settings s =
         rd_scope_settings(l->scope, rd_document_uri(doc), rd_document_language(doc));
 
     return s.enabled ? NULL : "redraft is switched off for this language or file";
+}
+
+/* All open documents are judged now and then, those too that nobody asks about: what is excluded meanwhile is forgotten. */
+static void look_again(rd_lsp *l)
+{
+    double now = now_of(l);
+    size_t n = rd_documents_count(l->documents);
+
+    if (now - l->looked_ms < LOOK_AGAIN_MS) return;
+    l->looked_ms = now;
+    for (size_t i = 0; i < n && i < MOST_LOOKED; i++)
+        rd_lsp_why_not(l, rd_documents_at(l->documents, i));
 }
 
 rd_status rd_lsp_document(rd_lsp *l, const json_t *params, rd_document **out, rd_file_settings *s,
@@ -94,6 +113,7 @@ rd_status rd_lsp_document(rd_lsp *l, const json_t *params, rd_document **out, rd
     const char *uri, *why;
 
     if (rd_sync_uri(params, &uri, err)) return RD_INVALID;
+    look_again(l);
     rd_document *doc = rd_documents_find(l->documents, uri);
 
     if (!doc) return rd_fail(err, RD_NOT_FOUND, "%s is not open", uri);
@@ -223,6 +243,8 @@ static void apply_settings(rd_lsp *l)
             rd_settings_merge(&l->settings, RD_FROM_CLIENT, over[i], l->told, &complaints);
     complain(l, &complaints);
     l->scope = rd_scope_new(&l->settings, (const char *const *)l->folders, l->n_folders);
+    l->looked_ms = -LOOK_AGAIN_MS;
+    look_again(l);
     send_status(l);
 }
 

@@ -301,7 +301,10 @@ static void run_tool(rd_conn *c, const rd_message *m, bool modern, rd_mcp_tool t
     }
     rd_job *job = rd_conn_job(c, RD_LANE_ASKED, rd_mcp_tool_job(tool));
 
-    if (rd_mcp_call_read(&what, arguments, &roots, job, &err)) {
+    rd_status s = rd_mcp_call_read(&what, arguments, &roots, job, &err);
+
+    if (what.file.real) rd_conn_judged(c, what.file.real, what.file.excluded);
+    if (s) {
         rd_mcp_call_clear(&what);
         rd_job_free(job);
         answer_text(c, m->ticket, modern, err.text);

@@ -415,9 +415,10 @@ static rd_status take_file(rd_mcp_call *call, const json_t *arguments, const rd_
     if (strlen(json_string_value(path)) != json_string_length(path))
         return rd_fail(err, RD_INVALID, "path holds a NUL");
     call->path = rd_copy_text(json_string_value(path), json_string_length(path));
-    s = rd_roots_read(roots, call->path, &text, err);
+    s = rd_roots_read(roots, call->path, &text, &call->file, err);
     if (!s) s = place_named(call->tool, arguments, call->path, &text, &at, err);
     if (!s) s = cut(call, &text, at, job, err);
+    if (!s) job->source = rd_copy_text(call->file.real, strlen(call->file.real));
     rd_buf_clear(&text);
     return s;
 }
@@ -440,13 +441,18 @@ rd_status rd_mcp_call_read(rd_mcp_call *call, const json_t *arguments, const rd_
     job->max_tokens = (int)number_of(arguments, "max_tokens", 0);
     job->quality = (float)number_of(arguments, "quality", DEFAULT_QUALITY);
     job->max_ms = (int)number_of(arguments, "max_ms", DEFAULT_MS);
+    job->unstored =
+        rd_scope_settings(roots->scope,
+                          job->source ? job->source : "text:", job->language ? job->language : "")
+            .uncached;
     return RD_OK;
 }
 
 void rd_mcp_call_clear(rd_mcp_call *call)
 {
     free(call->path);
-    call->path = NULL;
+    free(call->file.real);
+    call->path = call->file.real = NULL;
 }
 
 /* ---- results ---- */

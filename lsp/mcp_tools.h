@@ -29,7 +29,8 @@ rd_job_kind rd_mcp_tool_job(rd_mcp_tool tool);
 /* What is kept of a call beside its job. */
 typedef struct rd_mcp_call {
     rd_mcp_tool tool;
-    char *path;  /* as it was named; NULL where the text itself was given */
+    char *path; /* as it was named; NULL where the text itself was given */
+    rd_root_file file;
     size_t left; /* bytes of the text or file before the job's prefix */
 } rd_mcp_call;
 

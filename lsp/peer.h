@@ -20,13 +20,18 @@ struct rd_conn {
     rd_buf out;
     uint64_t last_job;
     long client_pid;
-    bool ended;  /* the stream ended or broke */
-    rd_lsp *lsp; /* one of the two */
+    uint64_t realm;    /* of its jobs */
+    json_t *forgotten; /* excluded files that the host was told of */
+    bool ended;        /* the stream ended or broke */
+    rd_lsp *lsp;       /* one of the two */
     rd_mcp *mcp;
 };
 
 /* A job with a fresh id, to be filled and submitted. */
 rd_job *rd_conn_job(rd_conn *c, rd_lane lane, rd_job_kind kind);
+
+/* A file that may not be read: what was made for it, when it might, is not kept. Said once until it may be read again. */
+void rd_conn_judged(rd_conn *c, const char *source, bool excluded);
 
 /* ---- one set of handlers for each protocol ---- */
 
@@ -70,6 +75,7 @@ struct rd_lsp {
     rd_suggest *suggest;
     rd_actions *actions;
     int64_t configuration_ask; /* workspace/configuration in flight; 0: none */
+    double looked_ms;          /* when all documents were judged last */
     char status[320];          /* as it was sent last */
     char reason[200]; /* why nothing is done for the document last asked about; "": something is */
     bool trouble;     /* and that is a fault, not a rule */

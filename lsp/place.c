@@ -8,6 +8,7 @@
 #include "core/base/clock.h"
 #include "core/base/memory.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -264,12 +265,17 @@ rd_status rd_place_count_start(rd_place *p, int most, rd_error *err)
 
 /* ---- the socket ---- */
 
-static struct sockaddr_un address(const rd_place *p)
+static struct sockaddr_un address_of(const rd_place *p, const char *name)
 {
     struct sockaddr_un a = { .sun_family = AF_UNIX };
 
-    snprintf(a.sun_path, sizeof a.sun_path, "/proc/self/fd/%d/%s", p->dir, p->socket_name);
+    snprintf(a.sun_path, sizeof a.sun_path, "/proc/self/fd/%d/%s", p->dir, name);
     return a;
+}
+
+static struct sockaddr_un address(const rd_place *p)
+{
+    return address_of(p, p->socket_name);
 }
 
 bool rd_place_peer_is_ours(int fd)
@@ -278,6 +284,35 @@ bool rd_place_peer_is_ours(int fd)
     socklen_t n = sizeof peer;
 
     return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) && peer.uid == geteuid();
+}
+
+static int connect_to(const rd_place *p, const char *name)
+{
+    struct sockaddr_un a = address_of(p, name);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0) return -1;
+    if (!connect(fd, (struct sockaddr *)&a, sizeof a) && rd_place_peer_is_ours(fd)) return fd;
+    close(fd);
+    return -1;
+}
+
+int rd_place_connect_all(rd_place *p, int *fds, int most)
+{
+    int n = 0, own = openat(p->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = own < 0 ? NULL : fdopendir(own);
+
+    if (!dir && own >= 0) close(own);
+    for (struct dirent *e; dir && n < most && (e = readdir(dir));) {
+        size_t len = strlen(e->d_name);
+
+        if (len < 5 || len >= sizeof p->socket_name || strcmp(e->d_name + len - 5, ".sock") != 0)
+            continue;
+        fds[n] = connect_to(p, e->d_name);
+        n += fds[n] >= 0;
+    }
+    if (dir) closedir(dir);
+    return n;
 }
 
 rd_status rd_place_connect(rd_place *p, int *out, rd_error *err)

@@ -22,6 +22,8 @@ const char *rd_place_socket(const rd_place *p); /* for people */
 
 /* A socket that a daemon of this user and build answered. RD_NOT_FOUND: nobody is there. */
 rd_status rd_place_connect(rd_place *p, int *fd, rd_error *err);
+/* Sockets of all daemons of this user that answer, of any build and environment; how many. */
+int rd_place_connect_all(rd_place *p, int *fds, int most);
 /* Become the daemon: waits up to `wait_ms` for the lock, RD_STALE when another keeps it. *died: the process that held it
  * and did not leave by rd_place_leave; 0: none. The socket is the caller's. */
 rd_status rd_place_listen(rd_place *p, int wait_ms, int *fd, long *died, rd_error *err);

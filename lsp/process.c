@@ -223,6 +223,26 @@ static rd_status ask(rd_hello_kind kind, rd_buf *answer, rd_error *err)
     return s;
 }
 
+static void print_cache(const json_t *c)
+{
+    const char *why = json_string_value(json_object_get(c, "why"));
+    const char *dir = json_string_value(json_object_get(c, "dir"));
+
+    printf("cache    %s%s%s%s%s, %.1f MB\n", json_string_value(json_object_get(c, "state")),
+           why ? ": " : "", why ? why : "", dir ? ", " : "", dir ? dir : "",
+           json_number_value(json_object_get(c, "bytes")) / (1 << 20));
+    printf("         blocks: %lld in memory, %lld from the file, %lld computed; %lld answers; "
+           "%.1f s saved\n",
+           json_integer_value(json_object_get(c, "found")),
+           json_integer_value(json_object_get(c, "loaded")),
+           json_integer_value(json_object_get(c, "computed")),
+           json_integer_value(json_object_get(c, "answers")),
+           json_number_value(json_object_get(c, "saved_ms")) / 1000);
+    printf("pool     %.1f of %.1f MB\n",
+           json_number_value(json_object_get(c, "pool_bytes")) / (1 << 20),
+           json_number_value(json_object_get(c, "pool_limit")) / (1 << 20));
+}
+
 static void print_status(const json_t *s)
 {
     const json_t *model = json_object_get(s, "model");
@@ -238,6 +258,7 @@ static void print_status(const json_t *s)
            json_number_value(json_object_get(s, "memory_mb")),
            (int)json_integer_value(json_object_get(s, "threads")),
            (int)json_integer_value(json_object_get(s, "descriptors")));
+    print_cache(json_object_get(s, "cache"));
     printf("deaths   %d\n", (int)json_integer_value(json_object_get(s, "deaths")));
     if (json_object_get(s, "last_death"))
         printf("         %s\n", json_string_value(json_object_get(s, "last_death")));

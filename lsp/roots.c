@@ -114,7 +114,7 @@ static rd_status read_all(int fd, const char *path, rd_buf *text, rd_error *err)
 /* The name that the rules judge is the one that the kernel has for the open file, not the one that was asked for. One that was
  * removed has none. */
 static rd_status judge(const rd_roots *r, int fd, const char *path, const rd_buf *text,
-                       rd_error *err)
+                       rd_root_file *file, rd_error *err)
 {
     char link[64], real[RD_MOST_PATH_BYTES + 1];
     const char *why = NULL;
@@ -126,8 +126,10 @@ static rd_status judge(const rd_roots *r, int fd, const char *path, const rd_buf
     if (n <= 0 || (size_t)n >= sizeof real || fstat(fd, &st) || st.st_nlink == 0)
         return rd_fail(err, RD_INVALID, "%s: its real name cannot be told", path);
     real[n] = 0;
+    file->real = rd_copy_text(real, (size_t)n);
     if (rd_scope_excluded(r->scope, real, text->len, text->data, text->len, &why) == RD_ALLOWED)
         return RD_OK;
+    file->excluded = true;
     return rd_fail(err, RD_INVALID, "%s is excluded (%s): it is not read", path,
                    why ? why : "by a rule");
 }
@@ -143,18 +145,20 @@ static rd_status check_utf8(const char *path, const rd_buf *text, rd_error *err)
     return RD_OK;
 }
 
-rd_status rd_roots_read(const rd_roots *r, const char *path, rd_buf *out, rd_error *err)
+rd_status rd_roots_read(const rd_roots *r, const char *path, rd_buf *out, rd_root_file *file,
+                        rd_error *err)
 {
     rd_buf text = { 0 };
     int fd = -1;
     rd_status s;
 
+    *file = (rd_root_file){ 0 };
     if (!*path || strlen(path) > RD_MOST_PATH_BYTES)
         return rd_fail(err, RD_INVALID, "path is %s", *path ? "too long" : "empty");
     s = open_path(r, path, &fd, err);
     if (s) return s;
     s = read_all(fd, path, &text, err);
-    if (!s) s = judge(r, fd, path, &text, err);
+    if (!s) s = judge(r, fd, path, &text, file, err);
     if (!s) s = check_utf8(path, &text, err);
     if (!s) rd_buf_append(out, text.data, text.len);
     rd_buf_clear(&text);

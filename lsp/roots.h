@@ -11,6 +11,12 @@
 #include "core/base/buf.h"
 #include "lsp/settings.h"
 
+/* A file that was found below a root. */
+typedef struct rd_root_file {
+    char *real; /* its name, links resolved; NULL: it cannot be told. The caller's to free */
+    bool excluded;
+} rd_root_file;
+
 typedef struct rd_roots {
     const char *const *folders; /* absolute paths; borrowed */
     int n;
@@ -18,7 +24,9 @@ typedef struct rd_roots {
 } rd_roots;
 
 /* Append the file that `path` names: relative to a root, the first that has it, or absolute and below one. Fails with
- * RD_NOT_FOUND or RD_INVALID and a sentence that an agent can act on; nothing is appended then. */
-rd_status rd_roots_read(const rd_roots *r, const char *path, rd_buf *out, rd_error *err);
+ * RD_NOT_FOUND or RD_INVALID and a sentence that an agent can act on; nothing is appended then. *file is filled where an
+ * excluded one was found, too. */
+rd_status rd_roots_read(const rd_roots *r, const char *path, rd_buf *out, rd_root_file *file,
+                        rd_error *err);
 
 #endif

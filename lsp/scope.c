@@ -388,6 +388,7 @@ rd_file_settings rd_scope_settings(rd_scope *s, const char *uri_or_path, const c
     place *p = place_of(s, uri_or_path, now);
     const rd_settings *user = s->ground.user;
     rd_file_settings defaults = { .enabled = user->enable,
+                                  .uncached = !user->cache,
                                   .quality = user->quality,
                                   .min_confidence = user->min_confidence,
                                   .max_ms = user->max_ms,
@@ -396,4 +397,11 @@ rd_file_settings rd_scope_settings(rd_scope *s, const char *uri_or_path, const c
     if (p->origin != ON_DISK) return rd_settings_for(s->base, "", language, defaults);
     return rd_settings_for(folder_of(s, p->target.path, now)->rules, p->target.path, language,
                            defaults);
+}
+
+const char *rd_scope_source(rd_scope *s, const char *uri_or_path)
+{
+    const place *p = place_of(s, uri_or_path, rd_now_ms());
+
+    return p->origin == ON_DISK ? p->target.path : p->asked;
 }

@@ -24,15 +24,20 @@ typedef struct rd_settings {
     double min_confidence; /* 0..1; below 0: the model's own gate */
     int max_ms, debounce_ms;
     bool diagnostics, completion, draft;
+    bool cache;        /* finished work is kept in a file */
     json_t *exclude;   /* array of patterns */
     json_t *languages; /* object: language to bool, or object of the above */
 } rd_settings;
 
-/* The process' own: model, backend, threads, times of the daemon, log. */
+/* The process' own: model, backend, threads, what is kept, times of the daemon, log. */
 typedef struct rd_config {
     rd_settings client;                /* the user's settings for every client */
     char *model, *backend, *cache_dir; /* NULL: the usual one; paths are absolute */
     char *log;                         /* "error", "warn", "info" or "debug" */
+    char *cache_format;                /* "raw", "bf16" or "int8" */
+    int cache_mb, cache_days;          /* 0: no file; whatever its age */
+    bool cache_any_place;
+    int pool_mb; /* 0: a usual amount */
     int threads;
     int idle_unload_s, idle_exit_s;
 } rd_config;
@@ -67,6 +72,8 @@ void rd_scope_free(rd_scope *s);
  * until the next call. */
 rd_verdict rd_scope_excluded(rd_scope *s, const char *uri_or_path, size_t bytes, const char *head,
                              size_t head_n, const char **why);
+/* What names it as the origin of work that is kept: its resolved path, else as it was asked. Borrowed until the next call. */
+const char *rd_scope_source(rd_scope *s, const char *uri_or_path);
 /* The settings that hold for it. */
 rd_file_settings rd_scope_settings(rd_scope *s, const char *uri_or_path, const char *language);
 /* Append what was wrong in the files that were loaded since the last call, a line each, for the log. */

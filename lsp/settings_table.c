@@ -11,6 +11,7 @@
 enum { QUOTED_BYTES = 40 }; /* of a wrong value in a complaint */
 
 static const char *const modes[] = { "eager", "subtle", NULL };
+static const char *const formats[] = { "raw", "bf16", "int8", NULL };
 static const char *const levels[] = { "error", "warn", "info", "debug", NULL };
 
 #define CLIENT(field) .at = offsetof(rd_settings, field)
@@ -42,6 +43,8 @@ const rd_setting rd_settings_table[] = {
     { "completion", RD_SETTING_FLAG, CLIENT(completion),
       .help = "suggest in the completion menu as well" },
     { "draft", RD_SETTING_FLAG, CLIENT(draft), .help = "send drafts while they are made" },
+    { "cache", RD_SETTING_FLAG, CLIENT(cache), .project = RD_NARROW_OFF,
+      .help = "keep finished work in a file, for later and for other editors (`privacy.md`)" },
     { "model", RD_SETTING_PATH, OWN(model), .environment = "REDRAFT_MODEL",
       .help = "the model's folder" },
     { "backend", RD_SETTING_WORD, OWN(backend), .environment = "REDRAFT_BACKEND",
@@ -49,6 +52,16 @@ const rd_setting rd_settings_table[] = {
     { "threads", RD_SETTING_COUNT, OWN(threads), .most = 1024, .help = "0: as many as cores" },
     { "cacheDir", RD_SETTING_PATH, OWN(cache_dir), .environment = "REDRAFT_CACHE_DIR",
       .help = "where finished work is kept" },
+    { "cacheMegabytes", RD_SETTING_COUNT, OWN(cache_mb), .most = 1 << 20,
+      .help = "of that file at most; 0: there is none" },
+    { "cacheDays", RD_SETTING_COUNT, OWN(cache_days), .most = 36500,
+      .help = "what was not used for so long goes; 0: whatever its age" },
+    { "cacheFormat", RD_SETTING_LEVEL, OWN(cache_format), .words = formats,
+      .help = "keys and values as they are, in half, or in a quarter of the room with some loss" },
+    { "cacheAnyPlace", RD_SETTING_FLAG, OWN(cache_any_place),
+      .help = "also on a network file system" },
+    { "poolMegabytes", RD_SETTING_COUNT, OWN(pool_mb), .most = 1 << 20,
+      .help = "of finished work in memory; 0: a usual amount" },
     { "log", RD_SETTING_LEVEL, OWN(log), .words = levels, .environment = "REDRAFT_LOG",
       .help = "how much is logged; the text of documents at `debug` only" },
     { "idleUnloadSeconds", RD_SETTING_COUNT, OWN(idle_unload_s), .least = 1, .most = 604800,
@@ -74,12 +87,16 @@ void rd_config_init(rd_config *c)
                                   .quality = 0.5,
                                   .min_confidence = -1,
                                   .max_ms = 500,
-                                  .debounce_ms = 75 },
+                                  .debounce_ms = 75,
+                                  .cache = true },
+                      .cache_mb = 2048,
+                      .cache_days = 30,
                       .idle_unload_s = 600,
                       .idle_exit_s = 1800 };
     c->client.exclude = json_array();
     c->client.languages = json_object();
     c->log = rd_copy_text("info", 4);
+    c->cache_format = rd_copy_text("raw", 3);
 }
 
 const char *rd_setting_text(const json_t *j)
@@ -238,5 +255,6 @@ void rd_config_clear(rd_config *c)
     free(c->model);
     free(c->backend);
     free(c->cache_dir);
+    free(c->cache_format);
     free(c->log);
 }

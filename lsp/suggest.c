@@ -206,6 +206,7 @@ static void start_job(rd_suggest *s, page *p, const rd_document *doc, size_t at,
         if (p->ask.chosen) rd_buf_text(&job->prefix, p->ask.chosen);
         job->watch = l->settings.draft && !p->ask.list && !p->ask.chosen;
         job->answers = p->ask.invoked ? ANSWERS : 1;
+        job->fresh = p->ask.invoked;
         if (p->ask.invoked) job->max_tokens = 0;
     }
     p->job = job;

@@ -34,6 +34,9 @@ static rd_status start(rd_work *k, const rd_runner *r, void *engine, rd_error *e
                       .answers = job->answers,
                       .max_tokens = job->max_tokens,
                       .quality = job->quality,
+                      .realm = job->realm,
+                      .source = job->source,
+                      .unstored = k->unstored || job->unstored,
                       .cancel = &job->cancel };
 
     for (int i = 0; i < job->n_neighbours; i++)

@@ -14,6 +14,9 @@ typedef struct rd_work {
     double began_ms; /* the first step */
     int step;        /* done so far */
     bool done;
+    bool unstored; /* as the job's, said later */
+    bool named;    /* `name` is made: rd_answer_key */
+    rd_key name;
     rd_step last; /* of the run */
     rd_buf text;  /* a score's */
     size_t scored;

@@ -8,6 +8,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/memory.h"
+#include "lsp/answer.h"
 #include "lsp/work.h"
 
 #include <pthread.h>
@@ -31,6 +32,11 @@ typedef struct queued {
     struct queued *next;
 } queued;
 
+typedef struct forget {
+    char *source; /* NULL: everything */
+    struct forget *next;
+} forget;
+
 struct rd_worker {
     rd_worker_options o;
     pthread_t thread;
@@ -41,8 +47,12 @@ struct rd_worker {
     queued *events; /* the oldest first */
     rd_model_state state;
     bool load, unload, closing;
+    forget *forgets; /* the oldest first */
+    uint64_t asked_to_forget, forgotten;
+    rd_engine_stats stats;
 
     void *engine; /* from here on: the inference thread's */
+    rd_key identity;
     double failed_ms;
     rd_error failure;
     double times[TIMES]; /* of the last steps */
@@ -143,6 +153,32 @@ static entry *last_run(const rd_worker *w, const entry *e)
     return NULL;
 }
 
+/* ---- answers that are kept ---- */
+
+static bool is_kept(const rd_worker *w, const rd_work *k)
+{
+    return w->o.keeper && !k->unstored && rd_answer_is_kept(k->job);
+}
+
+/* Called without the mutex, before the job's first step. The answer of an earlier run; NULL: there is none. */
+static rd_event *recall(rd_worker *w, rd_work *k)
+{
+    if (k->named || !is_kept(w, k)) return NULL;
+    rd_event *ev = new_event(k->job);
+
+    k->name = rd_answer_key(k->job);
+    k->named = true;
+    if (rd_keeper_recall(w->o.keeper, &w->identity, k->job, &k->name, ev)) return ev;
+    rd_event_free(ev);
+    return NULL;
+}
+
+static void remember(rd_worker *w, const rd_work *k, rd_event *ev)
+{
+    ev->done = true;
+    if (k->named && is_kept(w, k)) rd_keeper_remember(w->o.keeper, &w->identity, &k->name, ev);
+}
+
 /* ---- the end of a job that may have begun ---- */
 
 /* Called without the mutex. The work is done, or went wrong. */
@@ -156,7 +192,10 @@ static void finish(rd_worker *w, entry *e, rd_status status, const rd_error *err
         cancelled_error(&cancelled);
         err = &cancelled;
     }
-    if (!status) rd_work_fill(&e->work, w->o.runner, ev);
+    if (!status) {
+        rd_work_fill(&e->work, w->o.runner, ev);
+        remember(w, &e->work, ev);
+    }
     rd_work_give_up(&e->work, w->o.runner);
     lock(w);
     give_back(w, e, ev, status, err);
@@ -230,6 +269,7 @@ static void open_engine(rd_worker *w)
         fail_all(w);
         return;
     }
+    w->identity = about.identity;
     w->state.gate = about.gate;
     w->state.follows_instructions = about.follows_instructions;
     set_phase(w, RD_MODEL_READY, about.text);
@@ -247,6 +287,7 @@ static void close_engine(rd_worker *w)
     w->o.runner->close(w->engine);
     w->engine = NULL;
     lock(w);
+    w->stats = (rd_engine_stats){ 0 };
     set_phase(w, RD_MODEL_AWAY, "");
 }
 
@@ -293,6 +334,69 @@ static const char *name_of(rd_worker *w, const rd_work *k)
     return w->names[k->job->kind][step];
 }
 
+/* ---- forgetting ---- */
+
+static bool concerns(const forget *f, const entry *e)
+{
+    const char *source = e->work.job->source;
+
+    return !f->source || (source && !strcmp(f->source, source));
+}
+
+static entry *find_run_of(const rd_worker *w, const forget *f)
+{
+    for (int l = 0; l < RD_LANES; l++)
+        for (entry *e = w->lane[l]; e; e = e->next)
+            if (e->work.run && concerns(f, e)) return e;
+    return NULL;
+}
+
+/* What such a job still computes is not kept: whoever may read the file no more has just said so. */
+static void mark_unstored(const rd_worker *w, const forget *f)
+{
+    for (int l = 0; l < RD_LANES; l++)
+        for (entry *e = w->lane[l]; e; e = e->next)
+            if (concerns(f, e)) e->work.unstored = true;
+}
+
+/* Runs hold blocks: they begin again. */
+static void forget_first(rd_worker *w)
+{
+    forget *f = w->forgets;
+
+    w->forgets = f->next;
+    if (f->source) mark_unstored(w, f);
+    for (entry *e; (e = find_run_of(w, f));) {
+        unlock(w);
+        rd_work_give_up(&e->work, w->o.runner);
+        lock(w);
+    }
+    unlock(w);
+    if (w->engine && w->o.runner->forget) w->o.runner->forget(w->engine, f->source);
+    if (w->o.keeper) rd_keeper_forget(w->o.keeper, f->source);
+    free(f->source);
+    free(f);
+    lock(w);
+    w->forgotten++;
+    tell(w);
+}
+
+/* ---- steps ---- */
+
+static void note_stats(rd_worker *w)
+{
+    if (w->engine && w->o.runner->stat) w->o.runner->stat(w->engine, &w->stats);
+}
+
+/* Given without a run; the mutex is free. */
+static void finish_recalled(rd_worker *w, entry *e, rd_event *ev)
+{
+    ev->ms = rd_now_ms() - e->work.began_ms;
+    lock(w);
+    give_back(w, e, ev, RD_OK, NULL);
+    tell(w);
+}
+
 /* One step of a job; the mutex is free meanwhile. */
 static void take_turn(rd_worker *w, entry *e)
 {
@@ -304,6 +408,14 @@ static void take_turn(rd_worker *w, entry *e)
     unlock(w);
     name_now(w, name_of(w, k));
     double start = rd_now_ms();
+    rd_event *kept = recall(w, k);
+
+    if (kept) {
+        name_now(w, "");
+        k->began_ms = start;
+        finish_recalled(w, e, kept);
+        return;
+    }
     rd_status status = rd_work_step(k, w->o.runner, w->engine, &err);
     double ms = rd_now_ms() - start;
 
@@ -324,11 +436,20 @@ static void take_turn(rd_worker *w, entry *e)
     } else {
         lock(w);
     }
+    note_stats(w);
     if (!status && !score) w->state.step_ms = typical_ms(w, ms);
     if (status == RD_DEVICE) close_engine(w);
 }
 
 /* ---- the thread ---- */
+
+/* Nobody waits for the model: what is to be written is written now. */
+static void rest(rd_worker *w)
+{
+    if (w->o.keeper) rd_keeper_idle(w->o.keeper, true);
+    pthread_cond_wait(&w->more, &w->mutex);
+    if (w->o.keeper) rd_keeper_idle(w->o.keeper, false);
+}
 
 static void *work(void *arg)
 {
@@ -336,10 +457,12 @@ static void *work(void *arg)
 
     lock(w);
     while (!w->closing) {
+        if (w->forgets) forget_first(w);
         end_those_over(w);
         entry *e = first_entry(w);
 
         if (w->closing) break;
+        if (w->forgets) continue;
         if (!w->engine && (e || w->load)) {
             open_engine(w);
         } else if (e) {
@@ -349,10 +472,11 @@ static void *work(void *arg)
             if (w->engine) close_engine(w);
         } else {
             w->load = false;
-            pthread_cond_wait(&w->more, &w->mutex);
+            rest(w);
         }
     }
     for (entry *e; (e = last_run(w, NULL));) rd_work_give_up(&e->work, w->o.runner);
+    while (w->forgets) forget_first(w);
     unlock(w);
     w->o.runner->close(w->engine);
     return NULL;
@@ -377,6 +501,7 @@ rd_worker *rd_worker_new(const rd_worker_options *o)
     rd_worker *w = rd_alloc0(sizeof *w);
 
     w->o = *o;
+    if (o->keeper) w->o.engine.store = rd_keeper_store(o->keeper);
     for (int k = 0; k < KINDS; k++)
         for (int i = 0; i < STEPS_NAMED; i++)
             snprintf(w->names[k][i], sizeof w->names[k][i], i ? "%s step %d" : "%s, many steps",
@@ -480,6 +605,38 @@ void rd_worker_state(rd_worker *w, rd_model_state *out)
 {
     lock(w);
     *out = w->state;
+    unlock(w);
+}
+
+uint64_t rd_worker_forget(rd_worker *w, const char *source)
+{
+    forget *f = rd_alloc0(sizeof *f), **at = &w->forgets;
+
+    if (source) f->source = rd_copy_text(source, strlen(source));
+    lock(w);
+    while (*at) at = &(*at)->next;
+    *at = f;
+    uint64_t number = ++w->asked_to_forget;
+
+    pthread_cond_signal(&w->more);
+    unlock(w);
+    return number;
+}
+
+bool rd_worker_has_forgotten(rd_worker *w, uint64_t number)
+{
+    lock(w);
+    uint64_t n = w->forgotten;
+
+    unlock(w);
+    if (n >= number && w->o.keeper) n = rd_keeper_forgotten(w->o.keeper);
+    return n >= number;
+}
+
+void rd_worker_stat(rd_worker *w, rd_engine_stats *out)
+{
+    lock(w);
+    *out = w->stats;
     unlock(w);
 }
 

@@ -9,12 +9,14 @@
 
 #include "core/runner.h"
 #include "lsp/job.h"
+#include "lsp/keeper.h"
 
 typedef struct rd_worker rd_worker;
 
 typedef struct rd_worker_options {
     const rd_runner *runner;
     rd_engine_options engine; /* strings are borrowed until rd_worker_close */
+    rd_keeper *keeper;        /* borrowed likewise; NULL: nothing is kept beyond memory */
     /* There are events, or the model's state changed. From the inference thread, or inside rd_worker_cancel. */
     void (*wake)(void *user);
     void *user;
@@ -37,6 +39,12 @@ rd_event *rd_worker_take(rd_worker *w);
 void rd_worker_load(rd_worker *w);
 void rd_worker_unload(rd_worker *w); /* when no job is left: give the model's memory back */
 void rd_worker_state(rd_worker *w, rd_model_state *out);
+/* What was made for `source` (rd_job; NULL: all) goes, in memory and from the keeper's file. Jobs for it begin again, with nothing of
+ * theirs kept on disk. Returns a number for rd_worker_has_forgotten. */
+uint64_t rd_worker_forget(rd_worker *w, const char *source);
+bool rd_worker_has_forgotten(rd_worker *w, uint64_t number);
+/* Of the model that is loaded, as of the last job. */
+void rd_worker_stat(rd_worker *w, rd_engine_stats *out);
 /* Jobs that are not done yet. */
 int rd_worker_jobs(rd_worker *w);
 /* Where a crash handler finds what runs: "infill step 3", never text; "" when idle. Any thread, async-signal safe. */

@@ -69,6 +69,12 @@ static void host_cancel(void *self, rd_job *job)
     rd_cancel_set(&job->cancel);
 }
 
+static void host_forget(void *self, const char *source)
+{
+    (void)self;
+    (void)source;
+}
+
 static void host_model(void *self, rd_model_state *out)
 {
     *out = ((session *)self)->model;
@@ -425,8 +431,8 @@ void session_run(const session_kind *kind, const unsigned char *data, size_t n)
     session s = { .kind = kind, .data = data, .n = n, .now = 1e6 };
     int code;
 
-    s.host =
-        (rd_host){ &s, host_now, host_wake_at, host_submit, host_cancel, host_model, host_status };
+    s.host = (rd_host){ &s,          host_now,    host_wake_at, host_submit,
+                        host_cancel, host_forget, host_model,   host_status };
     s.model = (rd_model_state){ .phase = RD_MODEL_READY, .gate = 0.35f, .about = "made \xff up" };
     s.conn = rd_conn_new(&(rd_conn_options){ .host = &s.host,
                                              .number = 7,

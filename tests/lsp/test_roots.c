@@ -106,7 +106,8 @@ static const char *tried(const char *path)
     rd_status s;
 
     rd_buf_text(&out, "<");
-    s = rd_roots_read(&roots, path, &out, &err);
+    s = rd_roots_read(&roots, path, &out, &file, &err);
+    free(file.real);
     cr_assert(s == RD_OK || out.len == 1, "%s: something was appended", path);
     cr_assert(s == RD_OK || *err.text, "%s: no sentence", path);
     snprintf(text, sizeof text, "%s", s ? err.text : out.data);
