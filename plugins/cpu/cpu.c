@@ -24,7 +24,7 @@ struct rd_kv {
     /* [block][layer] of the heads' keys, [head_dim][block_size] each, and their values, [block_size][head_dim] */
     float *data;
     size_t floats; /* of a block */
-    size_t piece; /* floats of one head's keys of one block */
+    size_t piece;  /* floats of one head's keys of one block */
 };
 
 /* What one chunk of the vocabulary says about one row. */
@@ -423,8 +423,8 @@ static rd_status cpu_kv_open(rd_device *d, const rd_kv_shape *s, rd_kv **out, rd
     kv->shape = *s;
     if (!rd_mul((size_t)s->block_size, (size_t)s->head_dim, &kv->piece) ||
         !rd_mul(kv->piece, 2 * (size_t)s->kv_heads, &n) ||
-        !rd_mul(n, (size_t)s->layers, &kv->floats) ||
-        !rd_mul(kv->floats, (size_t)s->blocks, &n) || !rd_mul(n, sizeof(float), &n)) {
+        !rd_mul(n, (size_t)s->layers, &kv->floats) || !rd_mul(kv->floats, (size_t)s->blocks, &n) ||
+        !rd_mul(n, sizeof(float), &n)) {
         free(kv);
         return rd_fail(err, RD_INVALID, "keys and values of %d blocks", s->blocks);
     }
