@@ -199,6 +199,11 @@ typedef struct rd_backend {
     /* Measure the ceilings now, with `threads` threads and the best instructions there are, whatever
      * `isa` says; takes about a second and hundreds of MB. NULL: cannot be told. */
     rd_status (*ceilings)(const rd_device_options *o, rd_ceilings *out, rd_error *err);
+
+    /* Where the host finds a block's kv_block_bytes as the device keeps them, to read and to fill between passes;
+     * `kv_layout` names their order, for whoever stores them. NULL: device memory, kv_read and kv_write alone. */
+    const char *kv_layout;
+    void *(*kv_host)(rd_device *d, rd_kv *kv, int block);
 } rd_backend;
 
 /* The one symbol that a plugin exports. */

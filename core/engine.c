@@ -19,11 +19,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { KV_BLOCKS = 96, MAX_TOKENS = 256, CONTEXT_MOST = 2048 };
+/* POOL_BYTES: the built-in model's blocks of some six long prompts. */
+enum { KV_BLOCKS = 96, POOL_BYTES = 40 << 20, MAX_TOKENS = 256, CONTEXT_MOST = 2048 };
 
 struct rd_engine {
     rd_model *model;
     rd_kv_pool *pool;
+    rd_kv_exchange *exchange;
     rd_tokenizer *tokenizer;
     rd_layout_ids ids;
     bool layout; /* the model knows our layout's tags */
@@ -142,7 +144,8 @@ rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *
     rd_engine *e = rd_alloc0(sizeof *e);
     rd_model_options m = { .device = { .threads = o->threads, .isa = o->isa, .precision = RD_FAST },
                            .max_rows = 384,
-                           .kv_blocks = KV_BLOCKS };
+                           .kv_blocks = KV_BLOCKS,
+                           .kv_bytes = o->pool_bytes ? o->pool_bytes : POOL_BYTES };
     char dir[4096];
     rd_device_info info;
     rd_error local = { 0 };
@@ -173,6 +176,7 @@ rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *
     if (turn_end >= 0 && !is_stop(e, turn_end)) e->stop[e->n_stop++] = turn_end;
     collect_banned(e);
     e->pool = rd_kv_pool_new(rd_model_kv_blocks(e->model), rd_model_block_size(e->model));
+    e->exchange = rd_kv_exchange_new(e->model, e->pool, o->store);
     rd_model_describe(e->model, &info);
     snprintf(e->about, sizeof e->about, "%s %s, %d threads, %zu MB", m.backend->name, info.isa,
              info.threads, info.bytes >> 20);
@@ -186,6 +190,7 @@ fail:
 void rd_engine_close(rd_engine *e)
 {
     if (!e) return;
+    rd_kv_exchange_free(e->exchange);
     rd_kv_pool_free(e->pool);
     rd_model_close(e->model);
     rd_tokenizer_close(e->tokenizer);
@@ -207,22 +212,31 @@ float rd_engine_gate(const rd_engine *e)
 
 void rd_engine_forget(rd_engine *e, const char *source)
 {
-    (void)e, (void)source;
+    rd_key key = rd_kv_source(source);
+
+    rd_kv_forget(e->pool, source ? &key : NULL);
 }
 
 rd_key rd_engine_identity(const rd_engine *e)
 {
-    (void)e;
-    return (rd_key){ { 0 } };
+    return rd_model_identity(e->model);
 }
 
 void rd_engine_stat(const rd_engine *e, rd_engine_stats *out)
 {
     rd_kv_stats s = rd_kv_pool_stats(e->pool);
     size_t each = rd_model_kv_bytes(e->model);
+    rd_kv_traffic t;
 
+    rd_kv_exchange_stat(e->exchange, &t);
     *out = (rd_engine_stats){ .pool_bytes = (size_t)s.places * each,
-                              .used_bytes = (size_t)s.used * each };
+                              .used_bytes = (size_t)s.used * each,
+                              .found = t.found,
+                              .loaded = t.loaded,
+                              .computed = t.computed,
+                              .compute_ms = t.worth.compute_ms,
+                              .load_ms = t.worth.load_ms,
+                              .saved_ms = t.worth.saved_ms };
 }
 
 const char *rd_engine_describe(rd_engine *e)
@@ -231,6 +245,17 @@ const char *rd_engine_describe(rd_engine *e)
 }
 
 /* ---- runs ---- */
+
+static rd_kv_origin origin_of(const rd_engine *e, uint64_t realm, const char *source, bool unstored)
+{
+    rd_key identity = rd_model_identity(e->model);
+    rd_key_maker k;
+
+    rd_key_begin(&k, "kv root");
+    rd_key_add(&k, &identity, sizeof identity);
+    rd_key_add_number(&k, (int64_t)realm);
+    return (rd_kv_origin){ rd_key_end(&k), rd_kv_source(source), unstored };
+}
 
 static rd_status chat_prompt(rd_engine *e, const rd_request *rq, rd_prompt *p, rd_error *err)
 {
@@ -378,6 +403,8 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, bool all, rd_error *
     int32_t *banned = stops ? banned_in_answers(e, &n_banned) : NULL;
     rd_hole_options o = { .model = e->model,
                           .pool = e->pool,
+                          .exchange = e->exchange,
+                          .origin = origin_of(e, rq->realm, rq->source, rq->unstored),
                           .rules = { .ids = r->edit_ids,
                                      .stop = e->stop,
                                      .n_stop = stops ? e->n_stop : 0,
@@ -429,6 +456,8 @@ static rd_status open_decoder(rd_run *r, const rd_request *rq, rd_error *err)
     int32_t *banned = banned_in_answers(e, &n_banned);
     rd_decoder_options o = { .model = e->model,
                              .pool = e->pool,
+                             .exchange = e->exchange,
+                             .origin = origin_of(e, rq->realm, rq->source, rq->unstored),
                              .policy = rd_policy_dial(RD_POLICY_21, rq->quality),
                              .banned = banned,
                              .n_banned = n_banned,
@@ -690,25 +719,24 @@ static rd_status score_block(rd_engine *e, const rd_sequence *s, const int32_t *
     return RD_OK;
 }
 
-/* The blocks that hold tokens [from, to), each behind those before it; a long text is seen in windows. */
-static rd_status score_tokens(rd_engine *e, const rd_ids *ids, int from, int to,
+/* `s` has no blocks. The blocks that hold tokens [from, to), each behind those before it; a long text is seen in windows. */
+static rd_status score_tokens(rd_engine *e, rd_sequence *s, const rd_ids *ids, int from, int to,
                               const rd_cancel *cancel, rd_pick *picks, rd_error *err)
 {
     int block = rd_model_block_size(e->model), window = CONTEXT_MOST / block;
     int first = from / block, past = first > 0 ? (first - 1) % window + 1 : 0;
-    rd_sequence s = { .model = e->model, .pool = e->pool };
     rd_status status =
-        rd_sequence_extend(&s, ids->id + (first - past) * block, past * block, cancel, err);
+        rd_sequence_extend(s, ids->id + (first - past) * block, past * block, cancel, err);
 
     for (int at = first * block; at < to && !status; at += block) {
         int len = ids->n - at < block ? ids->n - at : block;
 
-        status = score_block(e, &s, ids->id + at, len, cancel, picks + at, err);
+        status = score_block(e, s, ids->id + at, len, cancel, picks + at, err);
         if (status || at + block >= to) break;
-        if (s.n == window) rd_sequence_clear(&s);
-        status = rd_sequence_extend(&s, ids->id + at, block, cancel, err);
+        if (s->n == window) rd_sequence_clear(s);
+        status = rd_sequence_extend(s, ids->id + at, block, cancel, err);
     }
-    rd_sequence_clear(&s);
+    rd_sequence_clear(s);
     return status;
 }
 
@@ -781,7 +809,11 @@ rd_status rd_engine_score(rd_engine *e, const rd_score_request *rq, rd_score **o
     rd_pick *picks = rd_alloc_array((size_t)ids.n + RD_BLOCK_MOST, sizeof *picks);
 
     n = find_tokens(e, rq, &ids, skip, begin, list, &first);
-    rd_status status = score_tokens(e, &ids, first, first + n, rq->cancel, picks, err);
+    rd_sequence s = { .model = e->model,
+                      .pool = e->pool,
+                      .exchange = e->exchange,
+                      .origin = origin_of(e, rq->realm, rq->source, rq->unstored) };
+    rd_status status = score_tokens(e, &s, &ids, first, first + n, rq->cancel, picks, err);
 
     for (int i = 0; i < n; i++) set_score(e, &picks[first + i], &list[i]);
     free(picks);

@@ -121,6 +121,9 @@ RD_PUBLIC void rd_run_close(rd_run *r);
 typedef struct rd_score_request {
     const char *language, *text; /* language: as in rd_request */
     size_t bytes, from, to;
+    uint64_t realm; /* these three too */
+    const char *source;
+    bool unstored;
     const rd_cancel *cancel;
 } rd_score_request;
 

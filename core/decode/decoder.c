@@ -72,7 +72,9 @@ rd_status rd_decoder_open(const rd_decoder_options *o, const int32_t *prompt, in
     d->block_size = block;
     d->at = prompt_n / block;
     d->stopped_at = -1;
-    d->sequence = (rd_sequence){ .model = o->model, .pool = o->pool };
+    d->sequence = (rd_sequence){
+        .model = o->model, .pool = o->pool, .exchange = o->exchange, .origin = o->origin
+    };
     rd_ids_append(&d->tokens, prompt, prompt_n);
     for (int i = prompt_n; i < total; i++) rd_ids_push(&d->tokens, o->policy.ids.mask);
     d->banned = rd_alloc_array((size_t)o->n_banned + 3, sizeof *d->banned);

@@ -10,8 +10,7 @@
 
 #include "core/base/buf.h"
 #include "core/decode/policy.h"
-#include "core/model/kv.h"
-#include "core/model/model.h"
+#include "core/model/kv_exchange.h"
 
 typedef struct rd_decoder rd_decoder;
 
@@ -19,7 +18,9 @@ typedef struct rd_decoder_options {
     rd_model *model;
     rd_kv_pool *pool; /* of the model's places and block size; NULL: nothing is kept, each pass runs
                           over all tokens (needed where blocks are not the model's own) */
-    int block;        /* 0: the model's */
+    rd_kv_exchange *exchange; /* NULL: the pool alone */
+    rd_kv_origin origin;      /* of the blocks; zero will do where the pool is one model's */
+    int block;                /* 0: the model's */
     rd_policy policy;
     const int32_t *banned; /* sorted; what must never be written; the mask id is added */
     int n_banned;
@@ -61,6 +62,8 @@ int rd_decoder_prefilled(const rd_decoder *d); /* tokens computed before the fir
 typedef struct rd_sequence {
     rd_model *model;
     rd_kv_pool *pool;
+    rd_kv_exchange *exchange; /* NULL: the pool alone */
+    rd_kv_origin origin;
     rd_kv_block **blocks;
     int32_t *places;
     int n, cap;

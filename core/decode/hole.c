@@ -87,7 +87,9 @@ rd_status rd_hole_open(const rd_hole_options *o, const int32_t *context, int con
     rd_hole_run *h = rd_alloc0(sizeof *h);
 
     h->o = *o;
-    h->sequence = (rd_sequence){ .model = o->model, .pool = o->pool };
+    h->sequence = (rd_sequence){
+        .model = o->model, .pool = o->pool, .exchange = o->exchange, .origin = o->origin
+    };
     rd_ids_append(&h->context, context, context_n);
     rd_ids_append(&h->anchor, anchor, anchor_n);
     h->rules = o->rules;

@@ -39,6 +39,8 @@ typedef struct rd_calibration {
 typedef struct rd_hole_options {
     rd_model *model;
     rd_kv_pool *pool;
+    rd_kv_exchange *exchange; /* NULL: the pool alone */
+    rd_kv_origin origin;      /* of the blocks */
     /* Ids, stops, thresholds and tokens_most are the caller's; block, anchor and the kind of run are filled in. Stop
      * ids are not among `banned`. */
     rd_canvas_rules rules;

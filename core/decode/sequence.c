@@ -1,4 +1,5 @@
 /* sequence.c - the finished blocks of one run: matched in the pool, or computed many at a time. */
+#include "core/base/clock.h"
 #include "core/base/memory.h"
 #include "core/decode/decoder.h"
 
@@ -18,11 +19,12 @@ void rd_sequence_accept(rd_sequence *s, rd_kv_block *b)
     b = rd_kv_publish(s->pool, b);
     s->blocks[s->n] = b;
     s->places[s->n++] = b->place;
+    if (s->exchange) rd_kv_exchange_offer(s->exchange, b);
 }
 
 rd_status rd_sequence_offer(rd_sequence *s, const int32_t *tokens, rd_kv_block **out, rd_error *err)
 {
-    return rd_kv_take(s->pool, s->n > 0 ? s->blocks[s->n - 1] : NULL, tokens, out, err);
+    return rd_kv_take(s->pool, &s->origin, s->n > 0 ? s->blocks[s->n - 1] : NULL, tokens, out, err);
 }
 
 void rd_sequence_clear(rd_sequence *s)
@@ -35,13 +37,15 @@ void rd_sequence_clear(rd_sequence *s)
     s->n = s->cap = 0;
 }
 
-/* Blocks from the start that the pool has already. */
-static void match(rd_sequence *s, const int32_t *tokens, int n)
+/* Blocks from the start that the pool has already, or the store. */
+static void match(rd_sequence *s, const int32_t *tokens, int n, const rd_cancel *cancel)
 {
     int block = rd_model_block_size(s->model), have = n / block;
     rd_kv_block **found = rd_alloc_array((size_t)have + 1, sizeof *found);
 
-    have = rd_kv_match(s->pool, tokens, n, found);
+    have = rd_kv_match(s->pool, &s->origin, tokens, n, found);
+    if (s->exchange)
+        have = rd_kv_exchange_load(s->exchange, &s->origin, tokens, n, found, have, cancel);
     for (int i = 0; i < have; i++) {
         grow(s);
         s->blocks[s->n] = found[i];
@@ -62,14 +66,19 @@ rd_status rd_sequence_pass(rd_sequence *s, int n, rd_pass *pass, rd_error *err)
     for (; got < blocks && !status; got++) {
         const rd_kv_block *before = got > 0 ? made[got - 1] : from > 0 ? s->blocks[from - 1] : NULL;
 
-        status = rd_kv_take(s->pool, before, pass->tokens + got * block, &made[got], err);
+        status =
+            rd_kv_take(s->pool, &s->origin, before, pass->tokens + got * block, &made[got], err);
         if (status) break;
         keep[got] = made[got]->place;
     }
     pass->past = s->places;
     pass->past_blocks = from;
     pass->keep = blocks > 0 ? keep : NULL;
+    double start = rd_now_ms();
+
     if (!status) status = rd_forward(s->model, pass, err);
+    if (!status && s->exchange) /* rows that are not kept have their share of the time */
+        rd_kv_exchange_computed(s->exchange, blocks, (rd_now_ms() - start) * n / pass->rows);
     for (int i = 0; i < got; i++) {
         if (status)
             rd_kv_unref(s->pool, made[i]);
@@ -90,7 +99,7 @@ rd_status rd_sequence_extend_most(rd_sequence *s, const int32_t *tokens, int n, 
     int whole = n / block * block, at = 0;
 
     if (s->n == 0) {
-        match(s, tokens, whole);
+        match(s, tokens, whole, cancel);
         at = s->n * block;
     }
     while (whole - at > rows) {

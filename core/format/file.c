@@ -65,9 +65,9 @@ rd_status rd_file_read(const char *path, size_t max_bytes, rd_buf *out, rd_error
     return s;
 }
 
-static int64_t changed_ns(const struct stat *st)
+static int64_t ns_of(const struct timespec *t)
 {
-    return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+    return (int64_t)t->tv_sec * 1000000000 + t->tv_nsec;
 }
 
 rd_status rd_map_open(const char *path, rd_map *out, rd_error *err)
@@ -92,7 +92,8 @@ rd_status rd_map_open(const char *path, rd_map *out, rd_error *err)
                      .bytes = (size_t)st.st_size,
                      .device = (uint64_t)st.st_dev,
                      .inode = (uint64_t)st.st_ino,
-                     .changed_ns = changed_ns(&st) };
+                     .changed_ns = ns_of(&st.st_mtim),
+                     .stamped_ns = ns_of(&st.st_ctim) };
     return RD_OK;
 }
 
@@ -102,7 +103,7 @@ rd_status rd_map_unchanged(const rd_map *m, rd_error *err)
 
     if (stat(m->path, &st)) return rd_fail(err, RD_IO, "%s: gone since it was opened", m->path);
     if ((uint64_t)st.st_size != m->bytes || (uint64_t)st.st_ino != m->inode ||
-        (uint64_t)st.st_dev != m->device || changed_ns(&st) != m->changed_ns)
+        (uint64_t)st.st_dev != m->device || ns_of(&st.st_mtim) != m->changed_ns)
         return rd_fail(err, RD_IO, "%s: changed on disk since it was opened", m->path);
     return RD_OK;
 }

@@ -23,7 +23,8 @@ typedef struct rd_map {
     const void *data;
     size_t bytes;
     uint64_t device, inode;
-    int64_t changed_ns;
+    int64_t changed_ns,
+        stamped_ns; /* contents; anything about the file, which nobody can set back */
 } rd_map;
 
 rd_status rd_map_open(const char *path, rd_map *out, rd_error *err);

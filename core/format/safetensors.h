@@ -9,6 +9,7 @@
 #define RD_FORMAT_SAFETENSORS_H
 
 #include "core/base/dtype.h"
+#include "core/base/key.h"
 #include "core/base/status.h"
 
 #include <stdint.h>
@@ -40,6 +41,9 @@ const rd_tensor *rd_safetensors_find(const rd_safetensors *s, const char *name);
 const char *rd_safetensors_meta(const rd_safetensors *s, const char *key);
 /* RD_IO when a mapped file was changed or replaced on disk since it was opened (size, mtime). */
 rd_status rd_safetensors_unchanged(const rd_safetensors *s, rd_error *err);
+
+/* Add to `k` what tells these files from others: sizes, times, and content, of which a sample of a file above 16 MB. */
+void rd_safetensors_name(const rd_safetensors *s, rd_key_maker *k);
 
 /* Write `n` tensors to PATH through a temporary file and rename. `meta` is a NULL-ended list of
  * key, value, key, value...; may be NULL. */

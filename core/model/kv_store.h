@@ -25,6 +25,9 @@ typedef struct rd_kv_geometry {
 
 typedef struct rd_kv_store rd_kv_store;
 
+/* How a file is named to a store: offers and the rows made of them carry it. NULL: none. */
+rd_key rd_kv_source(const char *name);
+
 /* A finished block. Key, tokens and bytes are borrowed until `held` is false; the taker stores false, once, with
  * release order, and does not touch it after that. */
 typedef struct rd_kv_offer {

@@ -23,7 +23,8 @@ struct rd_model {
     rd_kv *kv;
     int block_size, max_rows, kv_blocks;
     int32_t *chosen; /* [max_rows] positions of a pass */
-    uint64_t identity;
+    rd_precision precision;
+    rd_key identity;
 };
 
 #endif

@@ -2,6 +2,7 @@
 #include "core/model/model.h"
 
 #include "core/base/memory.h"
+#include "core/format/file.h"
 #include "core/model/layers.h"
 
 #include <stdarg.h>
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_ROWS = 512, KV_BLOCKS = 128 };
+enum { MAX_ROWS = 512, KV_BLOCKS = 128, KV_BLOCKS_MOST = 1 << 16 };
 
 /* ---- binding ---- */
 
@@ -184,34 +185,44 @@ rd_status rd_model_check(const rd_model_config *c, const rd_safetensors *s, rd_e
 
 /* ---- open and close ---- */
 
-static uint64_t mix(uint64_t h, const void *bytes, size_t n)
-{
-    const unsigned char *s = bytes;
+/* Raised when the same files come to give other numbers: kernels, order of sums, rounding. */
+enum { NUMERICS = 1, CONFIG_MOST = 64 << 20 };
 
-    for (size_t i = 0; i < n; i++) h = (h ^ s[i]) * 0x100000001b3u;
-    return h ^ (h >> 31);
+/* Files beside the weights whose words decide what goes in and what comes out. */
+static void add_files(rd_key_maker *k, const char *dir)
+{
+    static const char *const names[] = {
+        "config.json",         "tokenizer.json",         "tokenizer_config.json",
+        "chat_template.jinja", "generation_config.json", "special_tokens_map.json"
+    };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *path = rd_path_join(dir, names[i]);
+        rd_buf text = { 0 };
+
+        rd_key_add_text(k, rd_file_read(path, CONFIG_MOST, &text, NULL) ? NULL : names[i]);
+        rd_key_add(k, text.data, text.len);
+        rd_buf_clear(&text);
+        free(path);
+    }
 }
 
-/* Names, shapes, and of every tensor the first and last bytes and a sample between. */
-static uint64_t identity_of(const rd_model_config *c, const rd_safetensors *s)
+static rd_key identity_of(rd_model *m, const char *dir, const rd_safetensors *s)
 {
-    uint64_t h = 0xcbf29ce484222325u;
-    char text[256];
+    rd_device_info info;
+    rd_key_maker k;
 
-    snprintf(text, sizeof text, "%d %d %d %d %d %g %g %g", c->vocab_size, c->hidden_size,
-             c->num_hidden_layers, c->num_experts_per_tok, c->expert_capacity, c->rope_theta,
-             c->rms_norm_eps, c->routed_scaling_factor);
-    h = mix(h, text, strlen(text));
-    for (int i = 0; i < rd_safetensors_count(s); i++) {
-        const rd_tensor *t = rd_safetensors_at(s, i);
-        size_t piece = 64, step = t->bytes / 64 > piece ? t->bytes / 64 : piece;
-
-        h = mix(h, t->name, strlen(t->name));
-        h = mix(h, t->shape, (size_t)t->rank * sizeof *t->shape);
-        for (size_t at = 0; at < t->bytes; at += step)
-            h = mix(h, (const char *)t->data + at, t->bytes - at < piece ? t->bytes - at : piece);
-    }
-    return h;
+    m->backend->describe(m->device, &info);
+    rd_key_begin(&k, "model");
+    rd_key_add_number(&k, NUMERICS);
+    rd_key_add_text(&k, m->backend->name);
+    rd_key_add_text(&k, info.isa);
+    rd_key_add_text(&k, m->backend->kv_layout);
+    rd_key_add_number(&k, m->precision);
+    rd_key_add_number(&k, m->block_size);
+    add_files(&k, dir);
+    rd_safetensors_name(s, &k);
+    return rd_key_end(&k);
 }
 
 static rd_status make_room(rd_model *m, rd_error *err)
@@ -234,15 +245,31 @@ static rd_status make_room(rd_model *m, rd_error *err)
                : RD_OK;
 }
 
+static int blocks_of(const rd_model *m, const rd_model_options *o)
+{
+    const rd_model_config *c = &m->config;
+    int least = o->kv_blocks > 0 ? o->kv_blocks : KV_BLOCKS;
+    size_t each;
+
+    if (!rd_mul((size_t)m->block_size * (size_t)c->head_dim,
+                2 * (size_t)c->num_hidden_layers * (size_t)c->num_key_value_heads, &each) ||
+        !rd_mul(each, sizeof(float), &each) || each == 0)
+        return least;
+    size_t fit = o->kv_bytes / each;
+
+    return fit <= (size_t)least ? least : fit < KV_BLOCKS_MOST ? (int)fit : KV_BLOCKS_MOST;
+}
+
 /* Everything behind the config, which stands in `m` already. */
 static rd_status set_up(rd_model *m, const rd_weight_source *from, const rd_model_options *o,
                         rd_error *err)
 {
     m->backend = o->backend;
+    m->precision = o->device.precision;
     m->max_rows = o->max_rows > 0 ? o->max_rows : MAX_ROWS;
-    m->kv_blocks = o->kv_blocks > 0 ? o->kv_blocks : KV_BLOCKS;
     m->block_size = o->block_size > 0 ? o->block_size : m->config.block_size;
     if (m->block_size > m->max_rows) m->max_rows = m->block_size;
+    m->kv_blocks = blocks_of(m, o);
     if (m->backend->open(&o->device, &m->device, err)) return err->status;
     m->layer = rd_alloc_array((size_t)m->config.num_hidden_layers, sizeof *m->layer);
     binding b = { &m->config, from, m, err };
@@ -269,7 +296,7 @@ rd_status rd_model_open(const char *dir, const rd_model_options *o, rd_model **o
         rd_fail(err, why.status, "%s: %s", dir, why.text);
         goto fail;
     }
-    m->identity = identity_of(&m->config, file);
+    m->identity = identity_of(m, dir, file);
     if (rd_safetensors_unchanged(file, err)) goto fail;
     rd_safetensors_close(file);
     *out = m;
@@ -363,7 +390,7 @@ void rd_model_describe(rd_model *m, rd_device_info *out)
     m->backend->describe(m->device, out);
 }
 
-uint64_t rd_model_identity(const rd_model *m)
+rd_key rd_model_identity(const rd_model *m)
 {
     return m->identity;
 }
@@ -381,4 +408,20 @@ rd_status rd_model_kv_read(rd_model *m, int block, void *to, rd_error *err)
 rd_status rd_model_kv_write(rd_model *m, int block, const void *from, rd_error *err)
 {
     return m->backend->kv_write(m->device, m->kv, block, from, err);
+}
+
+void *rd_model_kv_host(rd_model *m, int block)
+{
+    return m->backend->kv_host ? m->backend->kv_host(m->device, m->kv, block) : NULL;
+}
+
+void rd_model_kv_geometry(const rd_model *m, rd_kv_geometry *out)
+{
+    const rd_model_config *c = &m->config;
+
+    *out = (rd_kv_geometry){ .model = m->identity,
+                             .pieces = 2 * c->num_hidden_layers * c->num_key_value_heads,
+                             .piece = m->block_size * c->head_dim,
+                             .block_tokens = m->block_size };
+    out->bytes_each = (int)(rd_model_kv_bytes(m) / ((size_t)out->pieces * (size_t)out->piece));
 }

@@ -13,15 +13,17 @@
 #include "core/backend.h"
 #include "core/format/config.h"
 #include "core/format/safetensors.h"
+#include "core/model/kv_store.h"
 
 typedef struct rd_model rd_model;
 
 typedef struct rd_model_options {
     const rd_backend *backend;
     rd_device_options device;
-    int block_size; /* of the KV storage and of default sight; 0: the config's */
-    int max_rows;   /* of one pass; 0: 512 */
-    int kv_blocks;  /* finished blocks that fit the storage; 0: 128 */
+    int block_size;  /* of the KV storage and of default sight; 0: the config's */
+    int max_rows;    /* of one pass; 0: 512 */
+    int kv_blocks;   /* finished blocks that fit the storage; 0: 128 */
+    size_t kv_bytes; /* as many more as fit so much memory */
 } rd_model_options;
 
 /* Where weights come from when it is not a folder. `find` gives the weight `name` (the checkpoints' own
@@ -34,7 +36,7 @@ typedef struct rd_weight_source {
 
 /* Open the model folder DIR (HuggingFace layout; weights F32, F16, BF16 or our int8). */
 rd_status rd_model_open(const char *dir, const rd_model_options *o, rd_model **out, rd_error *err);
-/* The same of a config and a source of weights; such a model's identity is 0. */
+/* The same of a config and a source of weights; such a model's identity is none. */
 rd_status rd_model_open_from(const rd_model_config *c, const rd_weight_source *from,
                              const rd_model_options *o, rd_model **out, rd_error *err);
 /* Ask `from` for every weight of the shape, in the order of opening; nothing is kept. */
@@ -48,9 +50,10 @@ int rd_model_block_size(const rd_model *m);
 int rd_model_max_rows(const rd_model *m);
 int rd_model_kv_blocks(const rd_model *m);
 void rd_model_describe(rd_model *m, rd_device_info *out);
-/* Identity of weights and config (a hash of the files' names, sizes, headers and config), for keys
- * of caches. */
-uint64_t rd_model_identity(const rd_model *m);
+/* Names everything that decides what a pass computes: the folder's weights, config and tokenizer, the backend, its
+ * instructions and layout of blocks, and our own arithmetic. A weight file counts by size, times and content: all of a small
+ * one, a sample of a large one. None for a model without a folder. */
+rd_key rd_model_identity(const rd_model *m);
 
 /* Host buffers that conformance asks for; any may be NULL. [layers] pointers where indexed by layer;
  * sizes as in the comments; a layer that is dense leaves its router taps untouched. */
@@ -91,9 +94,13 @@ rd_status rd_forward(rd_model *m, const rd_pass *pass, rd_error *err);
 rd_status rd_forward_picks(rd_model *m, int rows, const rd_pick_query *query, rd_pick *out,
                            rd_error *err);
 
-/* Blocks of keys and values as bytes, for the pool's export and import. */
+/* Blocks of keys and values as bytes. read and write move the layout [layer][K, V][kv_head][block_size][head_dim]. */
 size_t rd_model_kv_bytes(const rd_model *m);
 rd_status rd_model_kv_read(rd_model *m, int block, void *to, rd_error *err);
 rd_status rd_model_kv_write(rd_model *m, int block, const void *from, rd_error *err);
+/* Where the host finds a block as the device keeps it; NULL: nowhere. Not while a pass runs that keeps it. */
+void *rd_model_kv_host(rd_model *m, int block);
+/* What a store is told of the blocks: those of rd_model_kv_host, else of rd_model_kv_read. */
+void rd_model_kv_geometry(const rd_model *m, rd_kv_geometry *out);
 
 #endif

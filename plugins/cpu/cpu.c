@@ -21,8 +21,10 @@ enum { PICK_PANELS = 16, THREADS_MOST = 256 };
 
 struct rd_kv {
     rd_kv_shape shape;
-    float *k, *v; /* [block][layer][kv_head] of [head_dim][block_size], [block_size][head_dim] */
-    size_t piece; /* floats of one head's keys of one block */
+    /* [block][layer] of the heads' keys, [head_dim][block_size] each, and their values, [block_size][head_dim] */
+    float *data;
+    size_t floats; /* of a block */
+    size_t piece;  /* floats of one head's keys of one block */
 };
 
 /* What one chunk of the vocabulary says about one row. */
@@ -420,20 +422,18 @@ static rd_status cpu_kv_open(rd_device *d, const rd_kv_shape *s, rd_kv **out, rd
 
     kv->shape = *s;
     if (!rd_mul((size_t)s->block_size, (size_t)s->head_dim, &kv->piece) ||
-        !rd_mul(kv->piece, (size_t)s->kv_heads, &n) || !rd_mul(n, (size_t)s->layers, &n) ||
-        !rd_mul(n, (size_t)s->blocks, &n) || !rd_mul(n, sizeof(float), &n)) {
+        !rd_mul(kv->piece, 2 * (size_t)s->kv_heads, &n) ||
+        !rd_mul(n, (size_t)s->layers, &kv->floats) || !rd_mul(kv->floats, (size_t)s->blocks, &n) ||
+        !rd_mul(n, sizeof(float), &n)) {
         free(kv);
         return rd_fail(err, RD_INVALID, "keys and values of %d blocks", s->blocks);
     }
-    kv->k = rd_try_alloc(n);
-    kv->v = rd_try_alloc(n);
-    if (!kv->k || !kv->v) {
-        free(kv->k);
-        free(kv->v);
+    kv->data = rd_try_alloc(n);
+    if (!kv->data) {
         free(kv);
-        return no_memory(err, "keys and values", 2 * n);
+        return no_memory(err, "keys and values", n);
     }
-    d->bytes += 2 * n;
+    d->bytes += n;
     *out = kv;
     return RD_OK;
 }
@@ -441,26 +441,29 @@ static rd_status cpu_kv_open(rd_device *d, const rd_kv_shape *s, rd_kv **out, rd
 static void cpu_kv_close(rd_device *d, rd_kv *kv)
 {
     if (!kv) return;
-    d->bytes -= 2 * kv->piece * sizeof(float) * (size_t)kv->shape.kv_heads *
-                (size_t)kv->shape.layers * (size_t)kv->shape.blocks;
-    free(kv->k);
-    free(kv->v);
+    d->bytes -= kv->floats * sizeof(float) * (size_t)kv->shape.blocks;
+    free(kv->data);
     free(kv);
 }
 
 static size_t cpu_kv_block_bytes(rd_device *d, const rd_kv *kv)
 {
     (void)d;
-    return 2 * kv->piece * sizeof(float) * (size_t)kv->shape.kv_heads * (size_t)kv->shape.layers;
+    return kv->floats * sizeof(float);
 }
 
-static size_t kv_at(const rd_kv *kv, int block, int layer, int head)
+/* The keys of a head; its values stand `kv_heads` pieces behind. */
+static float *keys_at(const rd_kv *kv, int block, int layer, int head)
 {
     const rd_kv_shape *s = &kv->shape;
 
-    return (((size_t)block * (size_t)s->layers + (size_t)layer) * (size_t)s->kv_heads +
-            (size_t)head) *
-           kv->piece;
+    return kv->data + (size_t)block * kv->floats +
+           (2 * (size_t)layer * (size_t)s->kv_heads + (size_t)head) * kv->piece;
+}
+
+static float *values_at(const rd_kv *kv, int block, int layer, int head)
+{
+    return keys_at(kv, block, layer, head) + (size_t)kv->shape.kv_heads * kv->piece;
 }
 
 /* to[c][r] = from[r][c] */
@@ -480,15 +483,15 @@ static rd_status check_block(const rd_kv *kv, int block, rd_error *err)
 static rd_status cpu_kv_read(rd_device *d, const rd_kv *kv, int block, void *to, rd_error *err)
 {
     const rd_kv_shape *s = &kv->shape;
+    size_t values = (size_t)s->kv_heads * kv->piece;
     float *out = to;
 
     (void)d;
     if (check_block(kv, block, err)) return RD_INVALID;
-    for (int l = 0; l < s->layers; l++) {
+    for (int l = 0; l < s->layers; l++, out += values) {
         for (int h = 0; h < s->kv_heads; h++, out += kv->piece)
-            transpose(out, kv->k + kv_at(kv, block, l, h), s->head_dim, s->block_size);
-        for (int h = 0; h < s->kv_heads; h++, out += kv->piece)
-            memcpy(out, kv->v + kv_at(kv, block, l, h), kv->piece * sizeof *out);
+            transpose(out, keys_at(kv, block, l, h), s->head_dim, s->block_size);
+        memcpy(out, values_at(kv, block, l, 0), values * sizeof *out);
     }
     return RD_OK;
 }
@@ -496,17 +499,23 @@ static rd_status cpu_kv_read(rd_device *d, const rd_kv *kv, int block, void *to,
 static rd_status cpu_kv_write(rd_device *d, rd_kv *kv, int block, const void *from, rd_error *err)
 {
     const rd_kv_shape *s = &kv->shape;
+    size_t values = (size_t)s->kv_heads * kv->piece;
     const float *in = from;
 
     (void)d;
     if (check_block(kv, block, err)) return RD_INVALID;
-    for (int l = 0; l < s->layers; l++) {
+    for (int l = 0; l < s->layers; l++, in += values) {
         for (int h = 0; h < s->kv_heads; h++, in += kv->piece)
-            transpose(kv->k + kv_at(kv, block, l, h), in, s->block_size, s->head_dim);
-        for (int h = 0; h < s->kv_heads; h++, in += kv->piece)
-            memcpy(kv->v + kv_at(kv, block, l, h), in, kv->piece * sizeof *in);
+            transpose(keys_at(kv, block, l, h), in, s->block_size, s->head_dim);
+        memcpy(values_at(kv, block, l, 0), in, values * sizeof *in);
     }
     return RD_OK;
+}
+
+static void *cpu_kv_host(rd_device *d, rd_kv *kv, int block)
+{
+    (void)d;
+    return kv->data + (size_t)block * kv->floats;
 }
 
 /* ---- verbs ---- */
@@ -746,13 +755,11 @@ static void list_tile(const attention_job *j, int kv_head, int b, size_t at)
 {
     const rd_attention *a = j->a;
     const rd_kv *kv = a->kv;
+    size_t own = ((size_t)(b - a->past_blocks) * (size_t)a->kv_heads + (size_t)kv_head) * kv->piece;
     bool past = b < a->past_blocks;
-    size_t from =
-        past ? kv_at(kv, a->past[b], a->layer, kv_head)
-             : ((size_t)(b - a->past_blocks) * (size_t)a->kv_heads + (size_t)kv_head) * kv->piece;
 
-    j->d->tile_k[at] = (past ? kv->k : j->own_k) + from;
-    j->d->tile_v[at] = (past ? kv->v : j->own_v) + from;
+    j->d->tile_k[at] = past ? keys_at(kv, a->past[b], a->layer, kv_head) : j->own_k + own;
+    j->d->tile_v[at] = past ? values_at(kv, a->past[b], a->layer, kv_head) : j->own_v + own;
 }
 
 /* Lists for each head: one for the trunk, one for each branch. */
@@ -810,8 +817,8 @@ static rd_status cpu_attention(rd_device *d, rd_view out, rd_view qkv, const rd_
                n = (size_t)a->kv_heads * kv->piece;
 
         if (a->keep[b] < 0) continue;
-        memcpy(kv->k + kv_at(kv, a->keep[b], a->layer, 0), j.own_k + from, n * sizeof(float));
-        memcpy(kv->v + kv_at(kv, a->keep[b], a->layer, 0), j.own_v + from, n * sizeof(float));
+        memcpy(keys_at(kv, a->keep[b], a->layer, 0), j.own_k + from, n * sizeof(float));
+        memcpy(values_at(kv, a->keep[b], a->layer, 0), j.own_v + from, n * sizeof(float));
     }
     return RD_OK;
 }
@@ -1308,6 +1315,8 @@ const rd_backend *rd_cpu_backend(void)
         .kv_block_bytes = cpu_kv_block_bytes,
         .kv_read = cpu_kv_read,
         .kv_write = cpu_kv_write,
+        .kv_layout = "float32, keys [dim][token]",
+        .kv_host = cpu_kv_host,
         .begin = cpu_begin,
         .end = cpu_end,
         .embed = cpu_embed,

@@ -91,12 +91,13 @@ static inline int blocks_computed(rd_kv_pool *kv, const rd_ids *context)
     rd_kv_block **held = rd_alloc_array((size_t)blocks + 1, sizeof *held);
 
     cr_assert_eq(context->n % TYPING_BLOCK, 0);
-    int found = rd_kv_match(kv, context->id, context->n, held);
+    static const rd_kv_origin none;
+    int found = rd_kv_match(kv, &none, context->id, context->n, held);
 
     for (int i = found; i < blocks; i++) {
         rd_error err;
 
-        cr_assert(!rd_kv_take(kv, i > 0 ? held[i - 1] : NULL, context->id + i * TYPING_BLOCK,
+        cr_assert(!rd_kv_take(kv, &none, i > 0 ? held[i - 1] : NULL, context->id + i * TYPING_BLOCK,
                               &held[i], &err));
         held[i] = rd_kv_publish(kv, held[i]);
     }
