@@ -140,18 +140,12 @@ static float largest_of(const uint8_t *from, size_t n)
     return out;
 }
 
-/* The largest number over 127, but never so that rounding makes 127 of them more than what is allowed. */
+/* Of the largest that is allowed the scale is good, too: 65504 / 127, rounded, is not above it. */
 static float scale_of(const uint8_t *from, size_t n)
 {
-    float largest = largest_of(from, n), scale = largest / 127.0f;
-    uint32_t bits;
+    float largest = largest_of(from, n);
 
-    if (largest < INT8_LEAST) return 0.0f;
-    if (scale_is_good(scale)) return scale;
-    memcpy(&bits, &scale, sizeof bits);
-    bits--; /* the next float below */
-    memcpy(&scale, &bits, sizeof scale);
-    return scale;
+    return largest < INT8_LEAST ? 0.0f : largest / 127.0f;
 }
 
 static void pack_int8(const uint8_t *restrict from, uint8_t *restrict to, size_t n)

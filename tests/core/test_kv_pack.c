@@ -351,6 +351,24 @@ Test(kv_pack, hostile_scales_and_minus_128_are_refused_in_every_piece)
     free(x);
 }
 
+Test(kv_pack, a_hostile_scale_of_a_long_piece_is_refused)
+{
+    static const float bad[] = { NAN, INFINITY, -1.0f, 516.0f };
+    rd_kv_geometry g = geometry(2, 20000, 4);
+    size_t n = rd_kv_packed_bytes(RD_KV_INT8, &g);
+    uint8_t *packed = room(n), *y = room(4 * numbers(&g));
+
+    memset(packed, 0, n);
+    cr_assert(unpack(RD_KV_INT8, &g, packed, y));
+    for (int p = 0; p < 2; p++)
+        for (int k = 0; k < 4; k++) {
+            memcpy(packed + 20004 * p, &bad[k], 4);
+            cr_assert(!unpack(RD_KV_INT8, &g, packed, y), "piece %d, %g", p, (double)bad[k]);
+            memset(packed + 20004 * p, 0, 4);
+        }
+    free(packed), free(y);
+}
+
 /* ---- readers ---- */
 
 Test(kv_pack, a_reader_that_ends_early_is_refused_at_every_length)
