@@ -14,6 +14,7 @@ int rd_tool_train(const rd_args *a);
 int rd_tool_average(const rd_args *a);
 int rd_tool_eval(const rd_args *a);
 int rd_tool_compare(const rd_args *a);
+int rd_tool_compare_kv(const rd_args *a); /* compare with --kv */
 int rd_tool_bench(const rd_args *a);
 int rd_tool_plugins(const rd_args *a);
 int rd_tool_conformance(const rd_args *a);

@@ -262,6 +262,7 @@ int rd_tool_compare(const rd_args *a)
     rd_buf out = { 0 };
     int status = 0;
 
+    if (rd_args_text(a, "--kv")) return rd_tool_compare_kv(a);
     if (rd_args_count(a) < 2 || rd_args_count(a) > 3)
         return rd_tool_usage(a, "name two models, and a folder of source files if you like");
     if (!rd_args_int(a, "--cases", 1, 100000, &j.n) ||

@@ -29,6 +29,12 @@ grep -q '^faults mended' out && grep -q '^bits a byte: model [0-9]' out; check '
 expect 0 '' "$redraft" compare builtin builtin --cases 1 $one --json
 grep -q '"same_tokens":true,"agreement":1,"log_loss_difference":0,' out; check 'a model agrees with itself' $?
 
+expect 0 '' "$redraft" compare builtin "$source/core/format" --kv raw --cases 4 $one --json
+grep -q '"restored":{"agreement":1,.*"log_loss_difference":0,.*"chained":{"agreement":1,.*"log_loss_difference":0,' out
+check 'raw blocks are exact' $?
+expect 0 '' "$redraft" compare builtin "$source/core/format" --kv int8 --cases 4 $one
+grep -q '^int8: 49248 bytes a block, 196608' out && grep -q '^chained  *[0-9]' out; check 'int8 blocks' $?
+
 mkdir m && cp "$source"/core/builtin/* m
 sed -i '/redraft_confidence/,/\]/d; s/"redraft_layout": "infill-1",/"redraft_layout": "infill-1"/' m/config.json
 expect 0 '' "$redraft" eval "$source/core/base" --cases 8 --calibrate --model m --write m $one
@@ -44,6 +50,8 @@ expect 1 'no such folder' "$redraft" eval nowhere
 expect 1 'nowhere.jsonl' "$redraft" eval --set nowhere.jsonl
 expect 2 'two models' "$redraft" compare builtin
 expect 1 'nomodel' "$redraft" compare builtin nomodel
+expect 2 'raw, bf16 or int8' "$redraft" compare builtin "$source/core" --kv fp8
+expect 2 'one model and a folder' "$redraft" compare builtin --kv int8
 for call in eval compare; do
     "$redraft" "$call" --help >out || check "$call --help" 1
     [ "$(wc -l <out)" -le 24 ]; check "$call --help fits a screen" $?
