@@ -2,6 +2,7 @@
 #include "lsp/commands.h"
 
 #include "core/base/memory.h"
+#include "lsp/cache_calls.h"
 #include "lsp/link.h"
 #include "lsp/process.h"
 
@@ -87,6 +88,33 @@ static int stop(const rd_args *a)
     return rd_process_stop(&err) ? rd_tool_fail(a, &err) : 0;
 }
 
+static int cache(const rd_args *a)
+{
+    const char *call = rd_args_count(a) > 0 ? rd_args_at(a, 0) : "";
+    bool stat = !strcmp(call, "stat"), trim = !strcmp(call, "trim");
+    int megabytes = -1, days = -1;
+    rd_error err;
+    rd_status s;
+
+    if (rd_args_count(a) > 1) return rd_tool_usage(a, "%s is not wanted here", rd_args_at(a, 1));
+    if (!rd_args_int(a, "--megabytes", 0, 1 << 20, &megabytes)) return 2;
+    if (!rd_args_int(a, "--days", 0, 36500, &days)) return 2;
+    if (!stat && rd_args_flag(a, "--json")) return rd_tool_usage(a, "--json goes with stat");
+    if (!trim && (megabytes >= 0 || days >= 0))
+        return rd_tool_usage(a, "--megabytes and --days go with trim");
+    if (stat)
+        s = rd_cache_call_stat(rd_args_flag(a, "--json"), &err);
+    else if (trim)
+        s = rd_cache_call_trim(megabytes, days, &err);
+    else if (!strcmp(call, "verify"))
+        s = rd_cache_call_verify(&err);
+    else if (!strcmp(call, "purge"))
+        s = rd_cache_call_purge(&err);
+    else
+        return rd_tool_usage(a, "%s%sstat, verify, trim or purge", call, *call ? " is not " : "");
+    return s ? rd_tool_fail(a, &err) : 0;
+}
+
 static const rd_option serve_options[] = {
     { "--background", NULL, "log to the state folder, write nothing here" },
     { NULL, NULL, NULL },
@@ -110,6 +138,13 @@ static const rd_option status_options[] = {
     { NULL, NULL, NULL },
 };
 
+static const rd_option cache_options[] = {
+    { "--json", NULL, "stat: print one object" },
+    { "--megabytes", "N", "trim: what the file may have; as the settings say without it" },
+    { "--days", "N", "trim: what was not used for so long goes" },
+    { NULL, NULL, NULL },
+};
+
 static const rd_option stop_options[] = { { NULL, NULL, NULL } };
 
 const rd_command rd_daemon_commands[] = {
@@ -123,5 +158,8 @@ const rd_command rd_daemon_commands[] = {
       status_options, false, status },
     { "stop", "", "end the daemon; the next request of an editor starts it again", "redraft stop",
       stop_options, false, stop },
+    { "cache", "stat|verify|trim|purge",
+      "what is kept of finished work: count, check, shrink, erase", "redraft cache stat",
+      cache_options, false, cache },
     { NULL, NULL, NULL, NULL, NULL, false, NULL },
 };

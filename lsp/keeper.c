@@ -211,20 +211,10 @@ bool rd_keeper_recall(rd_keeper *k, const rd_key *identity, const rd_job *job, c
     return found;
 }
 
-static rd_key source_key(const char *source)
-{
-    rd_key_maker m;
-
-    if (!source) return (rd_key){ { 0 } };
-    rd_key_begin(&m, "source");
-    rd_key_add_text(&m, source);
-    return rd_key_end(&m);
-}
-
 void rd_keeper_remember(rd_keeper *k, const rd_key *identity, const rd_key *key, const rd_event *ev)
 {
     rd_buf bytes = { 0 };
-    rd_key source = source_key(ev->job->source);
+    rd_key source = rd_kv_source(ev->job->source);
 
     if (!rd_key_is_none(identity) && rd_answer_write(ev, &bytes))
         rd_scribe_answer(k->scribe, identity, key, &source, &bytes);
@@ -235,7 +225,7 @@ void rd_keeper_remember(rd_keeper *k, const rd_key *identity, const rd_key *key,
 
 void rd_keeper_forget(rd_keeper *k, const char *source)
 {
-    rd_key key = source_key(source);
+    rd_key key = rd_kv_source(source);
 
     rd_scribe_forget(k->scribe, source ? &key : NULL);
 }

@@ -1,6 +1,8 @@
 /* roots.c - a path to an open file by openat2, and the checks between that and its text. */
 #include "lsp/roots.h"
 
+#include "core/base/memory.h"
+
 #include "lsp/limits.h"
 #include "lsp/utf8.h"
 

@@ -3,6 +3,7 @@
  * The echo's answers name what they were asked about, for storms; with RD_SCRIPT it is script.h's, for clients that look at
  * what they get. RD_STARTS in the environment of a front is how many daemons may be started within a minute, for storms that kill more.
  */
+#include "lsp/cache_calls.h"
 #include "lsp/link.h"
 #include "lsp/process.h"
 #ifdef RD_SCRIPT
@@ -34,6 +35,13 @@ static long number_of(int argc, char **argv, const char *option)
     return 0;
 }
 
+static rd_status cache_call(int argc, char **argv, rd_error *err)
+{
+    if (has(argc, argv, "purge")) return rd_cache_call_purge(err);
+    if (has(argc, argv, "verify")) return rd_cache_call_verify(err);
+    return rd_cache_call_stat(true, err);
+}
+
 int main(int argc, char **argv)
 {
     const char *starts = getenv("RD_STARTS"), *call = argc > 1 ? argv[1] : "";
@@ -53,6 +61,8 @@ int main(int argc, char **argv)
         s = rd_process_status(has(argc, argv, "--json"), &err);
     else if (!strcmp(call, "stop"))
         s = rd_process_stop(&err);
+    else if (!strcmp(call, "cache"))
+        s = cache_call(argc, argv, &err);
     if (!s) return status;
     fprintf(stderr, "%s %s: %s\n", argv[0], call, err.text);
     return 1;

@@ -102,6 +102,7 @@ static void tear_down(void)
 static const char *tried(const char *path)
 {
     rd_buf out = { 0 };
+    rd_root_file file;
     rd_error err = { 0 };
     rd_status s;
 
