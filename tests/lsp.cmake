@@ -3,7 +3,7 @@ foreach(name wire repair message rpc text document sync glob exclude)
     rd_test(lsp/test_${name}.c rd_lsp)
 endforeach()
 # Of the daemon: each with what it talks to played by the test.
-foreach(name tidy worth kept settings scope uri context roots mcp todo rewrite doubt actions)
+foreach(name tidy worth kept settings scope uri context roots mcp todo rewrite doubt actions answer)
     rd_test(lsp/test_${name}.c rd_daemon)
 endforeach()
 rd_test(lsp/test_worker.c rd_script rd_daemon)
