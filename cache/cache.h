@@ -56,6 +56,9 @@ rd_status rd_cache_row_open(rd_cache *c, const rd_key *model, const rd_key *key,
 rd_status rd_cache_row_read(rd_cache *c, void *to, size_t n, rd_error *err);
 /* RD_OK: every byte was read and the checksum is right. RD_NOT_FOUND: it must not be used. Always closes. */
 rd_status rd_cache_row_close(rd_cache *c, rd_error *err);
+/* Nothing more is read for now. The rows of one count share a read transaction, which ends with the last of them, with a miss,
+ * with any other call, and here: to be called where a restore ends early. */
+void rd_cache_rest(rd_cache *c);
 
 /* Append the answer to `out`. */
 rd_status rd_cache_answer(rd_cache *c, const rd_key *model, const rd_key *key, rd_buf *out,

@@ -4,7 +4,7 @@
 set -u
 cd "$1"
 bad=0
-files=$(find core lsp plugins -name '*.c' -o -name '*.h' -o -name '*.cu')
+files=$(find core lsp plugins cache -name '*.c' -o -name '*.h' -o -name '*.cu')
 refuse() { # what, pattern, file to leave out
     found=$(grep -nE "$2" $files /dev/null | grep -vF -e "$3:")
     [ -z "$found" ] || { echo "$1:"; echo "$found"; bad=1; }

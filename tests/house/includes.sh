@@ -1,7 +1,7 @@
 #!/bin/sh
 # Holds the #include lines against the allowed arrows between folders (docs/architecture in short: core knows
 # nothing of lsp, cache, plugins, libuv, CUDA; jansson and PCRE2 stay in core/format; a plugin knows
-# core/backend.h and core/base only; what the front and the fuzzers link of lsp knows core/base and jansson only).
+# core/backend.h and core/base only; cache knows core/base and SQLite, which nobody else does; what the front and the fuzzers link of lsp knows core/base and jansson only).
 set -u
 cd "$1"
 bad=0
@@ -26,5 +26,8 @@ refuse 'a module of lsp that the front and the fuzzers link knows more than core
 plugins=$(find plugins -name '*.[ch]')
 found=$(grep -nE '#include "(core|lsp|cache)/' $plugins | grep -vE '"core/(backend|runner)\.h"|"core/base/')
 [ -z "$found" ] || { echo "a plugin knows more than the backend table:"; echo "$found"; bad=1; }
+cache=$(find cache -name '*.[ch]')
+refuse 'the cache knows more than core/base' "$cache" '#include ("(core/([^b]|b[^a])|lsp/|plugins/)|<(uv|jansson|pcre2))'
+refuse 'SQLite outside cache' "$(find core lsp plugins -name '*.[ch]') cache/cache.h" '#include <sqlite3'
 [ $bad = 0 ] && echo "the #include lines follow the arrows"
 exit $bad

@@ -1,0 +1,1 @@
+rd_test(cache/test_cache.c rd_cache)
