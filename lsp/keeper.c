@@ -39,8 +39,10 @@ static void close_reader(rd_keeper *k)
     k->reader = NULL;
 }
 
+/* A file that another process is at just now is a miss. */
 static void broke(rd_keeper *k, const rd_error *err)
 {
+    if (err->status == RD_NOT_FOUND || err->status == RD_STALE) return;
     close_reader(k);
     rd_outage_begin(&k->outage, err);
 }
@@ -117,8 +119,10 @@ static bool load(void *user, const rd_key *key, const int32_t *tokens, void *to)
         status = rd_cache_row_close(c, &err);
         if (!status && !read) return false;
     }
-    if (status && status != RD_NOT_FOUND) broke(k, &err);
-    if (status) return false;
+    if (status) {
+        broke(k, &err);
+        return false;
+    }
     rd_scribe_used(k->scribe, &k->geometry.model, key);
     return true;
 }
@@ -128,12 +132,16 @@ static bool offer(void *user, rd_kv_offer *o)
     return rd_scribe_offer(((rd_keeper *)user)->scribe, o);
 }
 
+/* A restore is over, whole or not: nobody has to wait for this reader while the model works. */
 static void told(void *user, int found, int loaded, int computed, double saved_ms)
 {
-    rd_scribe_count(((rd_keeper *)user)->scribe, &(rd_cache_counts){ .found = found,
-                                                                     .loaded = loaded,
-                                                                     .computed = computed,
-                                                                     .saved_ms = saved_ms });
+    rd_keeper *k = user;
+
+    if (k->reader) rd_cache_rest(k->reader);
+    rd_scribe_count(k->scribe, &(rd_cache_counts){ .found = found,
+                                                   .loaded = loaded,
+                                                   .computed = computed,
+                                                   .saved_ms = saved_ms });
 }
 
 static void end(void *user)
@@ -184,6 +192,7 @@ void rd_keeper_close(rd_keeper *k)
 
 void rd_keeper_idle(rd_keeper *k, bool idle)
 {
+    if (idle && k->reader) rd_cache_rest(k->reader);
     rd_scribe_idle(k->scribe, idle);
 }
 
@@ -206,7 +215,7 @@ bool rd_keeper_recall(rd_keeper *k, const rd_key *identity, const rd_job *job, c
     bool found = !status && rd_answer_read(bytes.data, bytes.len, ev, &ms);
 
     rd_buf_clear(&bytes);
-    if (status && status != RD_NOT_FOUND) broke(k, &err);
+    if (status) broke(k, &err);
     if (found) rd_scribe_count(k->scribe, &(rd_cache_counts){ .answers = 1, .saved_ms = ms });
     return found;
 }

@@ -327,7 +327,8 @@ static void take_later(rd_scribe *s)
 
 static bool works(const rd_scribe *s)
 {
-    return s->idle || s->ending || s->closing || s->waiting.bytes > s->o.most_waiting / 2;
+    return s->idle || s->ending || s->closing ||
+           s->waiting.bytes + s->batch.bytes > s->o.most_waiting / 2;
 }
 
 static bool may_pack(const rd_scribe *s)

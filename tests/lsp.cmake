@@ -7,6 +7,8 @@ foreach(name tidy worth kept settings scope uri context roots mcp todo rewrite d
     rd_test(lsp/test_${name}.c rd_daemon)
 endforeach()
 rd_test(lsp/test_worker.c rd_script rd_daemon)
+rd_test(lsp/test_keeper.c rd_daemon)
+target_sources(test_keeper PRIVATE fake/cache.c)
 # A connection with a made-up editor, clock and model around it.
 add_library(rd_editor STATIC fake/editor.c)
 target_link_libraries(rd_editor PUBLIC rd_daemon rd_test_runner)

@@ -124,6 +124,11 @@ rd_status rd_cache_row_close(rd_cache *c, rd_error *err)
     return whole ? RD_OK : rd_fail(err, RD_NOT_FOUND, "not all was read");
 }
 
+void rd_cache_rest(rd_cache *c)
+{
+    (void)c;
+}
+
 rd_status rd_cache_answer(rd_cache *c, const rd_key *model, const rd_key *key, rd_buf *out,
                           rd_error *err)
 {
