@@ -40,9 +40,9 @@ static void close_reader(rd_keeper *k)
 }
 
 /* A file that another process is at just now is a miss. */
-static void broke(rd_keeper *k, const rd_error *err)
+static void missed(rd_keeper *k, rd_status status, const rd_error *err)
 {
-    if (err->status == RD_NOT_FOUND || err->status == RD_STALE) return;
+    if (status == RD_NOT_FOUND || status == RD_STALE) return;
     close_reader(k);
     rd_outage_begin(&k->outage, err);
 }
@@ -120,7 +120,7 @@ static bool load(void *user, const rd_key *key, const int32_t *tokens, void *to)
         if (!status && !read) return false;
     }
     if (status) {
-        broke(k, &err);
+        missed(k, status, &err);
         return false;
     }
     rd_scribe_used(k->scribe, &k->geometry.model, key);
@@ -211,11 +211,12 @@ bool rd_keeper_recall(rd_keeper *k, const rd_key *identity, const rd_job *job, c
         rd_cache *c = reader(k);
 
         status = c ? rd_cache_answer(c, identity, key, &bytes, &err) : RD_NOT_FOUND;
+        if (!status) rd_scribe_used(k->scribe, identity, key);
     }
     bool found = !status && rd_answer_read(bytes.data, bytes.len, ev, &ms);
 
     rd_buf_clear(&bytes);
-    if (status) broke(k, &err);
+    if (status) missed(k, status, &err);
     if (found) rd_scribe_count(k->scribe, &(rd_cache_counts){ .answers = 1, .saved_ms = ms });
     return found;
 }

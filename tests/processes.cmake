@@ -7,6 +7,10 @@ target_link_libraries(redraft-scripted PRIVATE rd_daemon rd_script)
 rd_test(lsp/test_processes.c rd_lsp)
 target_sources(test_processes PRIVATE e2e/client.c fake/echo.c)
 target_compile_definitions(test_processes PRIVATE RD_PROCESS="$<TARGET_FILE:processes>")
+# The program itself with the built-in model and a real cache file.
+rd_test(lsp/test_cache_sessions.c rd_lsp)
+target_sources(test_cache_sessions PRIVATE e2e/client.c)
+target_compile_definitions(test_cache_sessions PRIVATE RD_PROGRAM="$<TARGET_FILE:redraft>")
 rd_test(lsp/test_follow.c rd_lsp)
 rd_test(lsp/test_place.c rd_lsp)
 # Short here; a long one by hand (storm.c says how).

@@ -271,12 +271,15 @@ int client_run(const char *const *argv, rd_buf *out)
 
 void client_own_world(char folder[64])
 {
+    char cache[96];
+
     snprintf(folder, 64, "/tmp/redraft-test-XXXXXX");
     if (!mkdtemp(folder)) abort();
+    snprintf(cache, sizeof cache, "%s/cache", folder);
     setenv("XDG_RUNTIME_DIR", folder, 1);
     setenv("XDG_STATE_HOME", folder, 1);
     setenv("XDG_CONFIG_HOME", folder, 1);
-    setenv("XDG_CACHE_HOME", folder, 1);
+    setenv("XDG_CACHE_HOME", cache, 1);
     setenv("HOME", folder, 1);
     unsetenv("REDRAFT_MODEL");
     unsetenv("REDRAFT_BACKEND");

@@ -438,6 +438,8 @@ Test(keeper, gives_an_answer_again_before_and_after_it_is_written, .timeout = 60
     rd_key name = { { 1 } }, other = { { 2 } };
     rd_event *ev = an_event("text", "/a.c");
 
+    cr_assert_not(recalls(k, identity, name, false, ""), "there is no file yet");
+    cr_assert_str_eq(stat_of(k).why, "");
     rd_keeper_remember(k, &identity, &name, ev);
     cr_assert(recalls(k, identity, name, false, "text"));
     rd_keeper_idle(k, true);
