@@ -299,16 +299,19 @@ static void forget_one(rd_scribe *s)
     pthread_mutex_unlock(&s->mutex);
     bool done = purge(s, all ? NULL : &f->source);
 
-    if (s->o.forgot) s->o.forgot(s->o.user);
     pthread_mutex_lock(&s->mutex);
     s->stats.forgotten++;
     if (done || s->n_later == LATER_MOST) {
         free(f);
-        return;
+    } else {
+        put_last(&s->later, f);
+        s->n_later++;
+        s->later_ms = rd_now_ms() + s->o.outage->for_ms;
     }
-    put_last(&s->later, f);
-    s->n_later++;
-    s->later_ms = rd_now_ms() + s->o.outage->for_ms;
+    if (!s->o.forgot) return;
+    pthread_mutex_unlock(&s->mutex);
+    s->o.forgot(s->o.user);
+    pthread_mutex_lock(&s->mutex);
 }
 
 static bool is_later(const rd_scribe *s)

@@ -7,6 +7,7 @@ foreach(name tidy worth kept settings scope uri context roots mcp todo rewrite d
     rd_test(lsp/test_${name}.c rd_daemon)
 endforeach()
 rd_test(lsp/test_worker.c rd_script rd_daemon)
+target_sources(test_worker PRIVATE fake/cache.c)
 rd_test(lsp/test_keeper.c rd_daemon)
 target_sources(test_keeper PRIVATE fake/cache.c)
 # A connection with a made-up editor, clock and model around it.

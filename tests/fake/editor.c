@@ -37,6 +37,14 @@ static void host_cancel(void *self, rd_job *job)
     ((editor *)self)->cancels++;
 }
 
+static void host_forget(void *self, const char *source)
+{
+    editor *e = self;
+
+    snprintf(e->forgot, sizeof e->forgot, "%s", source);
+    e->forgets++;
+}
+
 static void host_model(void *self, rd_model_state *out)
 {
     *out = ((editor *)self)->model;
@@ -183,6 +191,7 @@ void editor_open(editor *e, const char *capabilities, const char *options)
                          .wake_at = host_wake_at,
                          .submit = host_submit,
                          .cancel = host_cancel,
+                         .forget = host_forget,
                          .model = host_model,
                          .status = host_status };
     e->config.client = (rd_settings){ .enable = true,
@@ -190,6 +199,7 @@ void editor_open(editor *e, const char *capabilities, const char *options)
                                       .min_confidence = -1,
                                       .max_ms = 500,
                                       .debounce_ms = 75,
+                                      .cache = true,
                                       .exclude = json_array(),
                                       .languages = json_object() };
     e->model = (rd_model_state){ .phase = RD_MODEL_READY, .gate = 0.35f };

@@ -16,6 +16,8 @@ typedef struct editor {
     double now, wake_at;
     rd_job *jobs[EDITOR_JOBS]; /* submitted and not given back, the oldest first */
     int n_jobs, submitted, cancels;
+    char forgot[4096]; /* the file that was to be forgotten last */
+    int forgets;
     rd_model_state model;
     int next_id;
     json_t *notes; /* notifications and requests of the server, in their order */

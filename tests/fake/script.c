@@ -13,7 +13,7 @@ enum { SLICE_US = 200, TEXTS_MOST = 8 };
 rd_script_counts rd_script_counted;
 
 typedef struct script {
-    bool follows;
+    bool follows, named;
 } script;
 
 typedef struct script_run {
@@ -125,6 +125,7 @@ static rd_status script_open(const rd_engine_options *o, void **self, rd_error *
     script *s = rd_alloc0(sizeof *s);
 
     s->follows = strstr(name, "@follows") != NULL;
+    s->named = strstr(name, "@named") != NULL;
     atomic_fetch_add(&rd_script_counted.open, 1);
     *self = s;
     return RD_OK;
@@ -141,7 +142,8 @@ static void script_about(void *self, rd_runner_about *out)
 {
     *out = (rd_runner_about){ .text = "script, 1 thread, 0 MB",
                               .gate = RD_SCRIPT_GATE,
-                              .follows_instructions = ((script *)self)->follows };
+                              .follows_instructions = ((script *)self)->follows,
+                              .identity = { { ((script *)self)->named } } };
 }
 
 static rd_status script_start(void *self, const rd_request *rq, void **run, rd_error *err)

@@ -12,7 +12,7 @@
  *   @fail       the first step fails: RD_INVALID
  *   @device     the first step fails: RD_DEVICE
  * and in the model's name: @fail, or @fail=N for the first N times that this process opens one; @us=M; @follows, the
- * model follows instructions.
+ * model follows instructions; @named, it has an identity, so that answers may be kept.
  */
 #ifndef RD_FAKE_SCRIPT_H
 #define RD_FAKE_SCRIPT_H

@@ -109,6 +109,19 @@ static int daemon_of(const char *name)
         }                                                                   \
     } while (0)
 
+/* More blocks than `most`, and no more to come: a batch waits a second for its end. */
+static int blocks_at_rest(int most)
+{
+    int n;
+
+    wait_for(stat_of("blocks") > most);
+    do {
+        n = stat_of("blocks");
+        client_sleep_ms(1400);
+    } while (n != stat_of("blocks"));
+    return n;
+}
+
 /* ---- sessions ---- */
 
 /* Text of some hundred tokens, other ones for each seed; the hole is at its end. */
@@ -399,13 +412,11 @@ Test(cache_sessions, keep_nothing_of_a_file_that_becomes_excluded, .init = begin
     start(&c, front);
     open_text(&c, uri, 1);
     cr_assert(ask(&c, 2, uri, 1));
-    wait_for(stat_of("blocks") > 8);
-    int with_a = stat_of("blocks");
+    int with_a = blocks_at_rest(8);
 
     open_text(&c, other, 2);
     cr_assert(ask(&c, 3, other, 1));
-    wait_for(stat_of("blocks") > with_a + 8);
-    int total = stat_of("blocks");
+    int total = blocks_at_rest(with_a + 8);
 
     put_file("project/.redraftignore", "a.c\n");
     client_sleep_ms(300); /* the rules are looked at again */
@@ -478,7 +489,7 @@ Test(cache_sessions, a_purge_while_a_daemon_runs_leaves_nothing, .init = begin, 
     start(&c, front);
     open_text(&c, uri, 1);
     cr_assert(ask(&c, 2, uri, 1));
-    wait_for(stat_of("blocks") > 8);
+    blocks_at_rest(8);
     rd_buf before = read_folder();
     int computed = daemon_of("computed");
 

@@ -17,7 +17,7 @@
 
 static double now, wake;
 static rd_job *jobs[100];
-static int n_jobs, n_cancelled;
+static int n_jobs, n_cancelled, n_forgotten;
 
 static double now_ms(void *self)
 {
@@ -46,6 +46,13 @@ static void cancel(void *self, rd_job *job)
     n_cancelled++;
 }
 
+static void forget(void *self, const char *source)
+{
+    (void)self;
+    cr_assert(*source);
+    n_forgotten++;
+}
+
 static void model(void *self, rd_model_state *out)
 {
     (void)self;
@@ -64,6 +71,7 @@ static const rd_host host = { .now_ms = now_ms,
                               .wake_at = wake_at,
                               .submit = submit,
                               .cancel = cancel,
+                              .forget = forget,
                               .model = model,
                               .status = status };
 static char root[64];
@@ -683,6 +691,58 @@ Test(mcp, infill_asks_for_what_was_given_and_answers_what_came)
     come_back(c, ended(job, NULL));
     json_decref(good(c, "infill"));
     rd_conn_free(c);
+}
+
+static uint64_t realm_below(const char *const *roots, int n)
+{
+    rd_conn *c = legacy(roots, n);
+    rd_job *job = called(c, "infill", "{\"prefix\":\"\",\"suffix\":\"\"}");
+    uint64_t realm = job->realm;
+
+    cr_assert_null(job->source);
+    cr_assert_not(job->unstored);
+    come_back(c, ended(job, NULL));
+    json_decref(good(c, "infill"));
+    rd_conn_free(c);
+    return realm;
+}
+
+Test(mcp, what_an_agent_asks_is_kept_apart_from_editors_and_other_folders)
+{
+    static const char *const a[] = { "/tmp", "/usr" }, *const b[] = { "/usr" };
+    uint64_t none = realm_below(NULL, 0), both = realm_below(a, 2), one = realm_below(b, 1);
+
+    cr_assert(none && both && one);
+    cr_assert(none != both && none != one && both != one);
+    cr_assert_eq(one, realm_below(b, 1));
+}
+
+Test(mcp, a_job_says_which_file_it_is_about_and_an_excluded_one_is_forgotten_once)
+{
+    make_root("a.c", "int a;\n", 7);
+    const char *roots[] = { root };
+    char real[4096], path[128];
+    rd_conn *c = legacy(roots, 1);
+    rd_job *job = called(c, "infill", "{\"path\":\"a.c\",\"line\":1,\"column\":1}");
+
+    snprintf(path, sizeof path, "%s/a.c", root);
+    cr_assert(realpath(path, real));
+    cr_assert_str_eq(job->source, real);
+    come_back(c, ended(job, NULL));
+    json_decref(good(c, "infill"));
+    cr_assert_eq(n_forgotten, 0);
+    remove_root("a.c");
+    make_root(".env", "int a;\n", 7);
+    rd_conn_free(c);
+    roots[0] = root;
+    c = legacy(roots, 1);
+    for (int i = 0; i < 2; i++)
+        json_decref(asked(c, "{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"tools/call\",\"params\":{"
+                             "\"name\":\"infill\",\"arguments\":{\"path\":\".env\",\"line\":1,"
+                             "\"column\":1}}}"));
+    cr_assert_eq(n_forgotten, 1);
+    rd_conn_free(c);
+    remove_root(".env");
 }
 
 /* The given text with the answer's edits done. */

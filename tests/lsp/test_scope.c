@@ -326,6 +326,32 @@ Test(scope, lets_a_project_narrow)
     cr_assert(outside.enabled && outside.max_ms == 500 && outside.debounce_ms == 75);
 }
 
+Test(scope, lets_a_project_keep_its_work_out_of_the_file_and_not_into_it)
+{
+    put("off/.redraft.json", "{\"cache\": false}");
+    put("on/.redraft.json", "{\"cache\": true}");
+    open_scope(true);
+    cr_assert(settings_of("off/a.c", "c").uncached);
+    cr_assert_not(settings_of("on/a.c", "c").uncached);
+    set_user("{\"cache\": false}");
+    cr_assert(settings_of("on/a.c", "c").uncached);
+    cr_assert(rd_scope_settings(scope, "untitled:1", "c").uncached);
+}
+
+Test(scope, names_a_file_by_what_its_links_lead_to)
+{
+    char *uri = NULL;
+
+    put("plain.c", "");
+    cr_assert(!symlink("plain.c", in_home("link.c")));
+    open_scope(true);
+    cr_assert_str_eq(rd_scope_source(scope, in_home("link.c")), in_home("plain.c"));
+    cr_assert(asprintf(&uri, "file://%s", in_home("plain.c")) > 0);
+    cr_assert_str_eq(rd_scope_source(scope, uri), in_home("plain.c"));
+    cr_assert_str_eq(rd_scope_source(scope, "untitled:1"), "untitled:1");
+    free(uri);
+}
+
 Test(scope, lets_no_project_widen)
 {
     put(".redraft.json",

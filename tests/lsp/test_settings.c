@@ -249,8 +249,11 @@ Test(settings, of_a_project_only_narrow)
     cr_assert(!strstr(said.data, "maxMs"));
     rd_settings_clear(&s);
 
-    s = merged(RD_FROM_PROJECT, "{\"enable\": false, \"maxMs\": 100, \"debounceMs\": 100}", NULL);
-    cr_assert(!s.enable && s.max_ms == 100 && s.debounce_ms == 100);
+    s = merged(RD_FROM_PROJECT,
+               "{\"enable\": false, \"maxMs\": 100, \"debounceMs\": 100, "
+               "\"cache\": false}",
+               NULL);
+    cr_assert(!s.enable && !s.cache && s.max_ms == 100 && s.debounce_ms == 100);
     rd_settings_clear(&s);
 }
 

@@ -568,3 +568,54 @@ Test(suggest, a_document_that_is_opened_again_ends_its_request)
     cr_assert_eq(count(e, second, NULL), 0);
     editor_close(e);
 }
+
+/* ---- what is kept of it beyond this connection ---- */
+
+Test(suggest, only_an_invoked_request_wants_fresh_work)
+{
+    editor *e = begin(NULL, "int a = \n");
+
+    ask(e, 0, 8, 2);
+    editor_waits(e, 100);
+    cr_assert_not(editor_job(e)->fresh);
+    cr_assert_str_eq(editor_job(e)->source, "/nowhere/a.c");
+    cr_assert_eq(editor_job(e)->realm, 0);
+    cr_assert_not(editor_job(e)->unstored);
+    ask(e, 0, 8, 1);
+    cr_assert(editor_job(e)->fresh);
+    editor_close(e);
+}
+
+Test(suggest, nothing_is_stored_where_the_editor_says_so)
+{
+    editor *e = begin("{'cache':false}", "int a = \n");
+
+    ask(e, 0, 8, 1);
+    cr_assert(editor_job(e)->unstored);
+    editor_close(e);
+}
+
+Test(suggest, an_excluded_document_is_forgotten_once)
+{
+    editor *e = begin("{'exclude':['secret.c']}", "int a = \n");
+
+    editor_does(e, "file:///nowhere/secret.c", "int x;\n");
+    cr_assert_eq(e->forgets, 1);
+    cr_assert_str_eq(e->forgot, "/nowhere/secret.c");
+    editor_does(e, "file:///nowhere/secret.c", "int y;\n");
+    cr_assert_eq(e->forgets, 1);
+    editor_close(e);
+}
+
+Test(suggest, a_document_that_becomes_excluded_is_forgotten_though_nobody_asks_about_it)
+{
+    editor *e = begin(NULL, "int a = \n");
+
+    editor_does(e, "file:///nowhere/b.c", "int x;\n");
+    cr_assert_eq(e->forgets, 0);
+    editor_notify(e, "workspace/didChangeConfiguration",
+                  "{'settings':{'redraft':{'exclude':['b.c']}}}");
+    cr_assert_eq(e->forgets, 1);
+    cr_assert_str_eq(e->forgot, "/nowhere/b.c");
+    editor_close(e);
+}

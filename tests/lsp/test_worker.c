@@ -12,6 +12,9 @@
 #include <unistd.h>
 
 enum { PATIENCE_MS = 20000 };
+#define ONE    \
+    "\xc2\xab" \
+    "one\xc2\xbb"
 
 static atomic_int woken;
 
@@ -691,6 +694,137 @@ Test(worker, the_engine_answers_jobs_that_give_way_as_it_answers_them_alone, .ti
 }
 
 /* ---- the end, and a storm ---- */
+
+/* ---- what is kept ---- */
+
+typedef struct kept_world {
+    rd_keeper *keeper;
+    rd_worker *worker;
+} kept_world;
+
+static kept_world open_kept(const char *model)
+{
+    kept_world k = { .keeper =
+                         rd_keeper_new(&(rd_keeper_options){ .dir = "/made/up", .quiet_ms = 1 }) };
+
+    k.worker = rd_worker_new(&(rd_worker_options){ .runner = &rd_script_runner,
+                                                   .engine = { .model = model },
+                                                   .keeper = k.keeper,
+                                                   .wake = wake });
+    return k;
+}
+
+static void close_kept(kept_world *k)
+{
+    rd_worker_close(k->worker);
+    rd_keeper_close(k->keeper);
+}
+
+static int starts(void)
+{
+    return atomic_load(&rd_script_counted.starts);
+}
+
+static rd_job *kept_job(uint64_t id, const char *source, const char *prefix)
+{
+    rd_job *job = new_job(id, RD_LANE_TYPING, RD_JOB_INFILL, prefix);
+
+    job->source = rd_copy_text(source, strlen(source));
+    return job;
+}
+
+Test(worker, gives_an_answer_of_before_without_a_run, .timeout = 60)
+{
+    kept_world k = open_kept("@named");
+
+    rd_worker_push(k.worker, kept_job(1, "/a.c", ONE));
+    expect_done(k.worker, 1, RD_OK, "one");
+    cr_assert_eq(starts(), 1);
+    rd_worker_push(k.worker, kept_job(2, "/a.c", ONE));
+    rd_event *ev = next_done(k.worker);
+
+    cr_assert_eq(ev->job->id, 2);
+    cr_assert_eq(ev->forwards, 0);
+    cr_assert_eq(ev->reason, RD_REASON_DONE);
+    cr_assert_str_eq(ev->answers[0].text.data, "one");
+    cr_assert_eq(starts(), 1);
+    drop(ev);
+    close_kept(&k);
+}
+
+Test(worker, runs_anew_for_whoever_may_not_have_it, .timeout = 60)
+{
+    kept_world k = open_kept("@named");
+    rd_job *fresh = kept_job(2, "/a.c", ONE), *other = kept_job(3, "/a.c", ONE),
+           *apart = kept_job(4, "/a.c", ONE);
+
+    rd_worker_push(k.worker, kept_job(1, "/a.c", ONE));
+    expect_done(k.worker, 1, RD_OK, "one");
+    fresh->fresh = true;
+    other->realm = 7;
+    apart->unstored = true;
+    rd_worker_push(k.worker, fresh);
+    expect_done(k.worker, 2, RD_OK, "one");
+    rd_worker_push(k.worker, other);
+    expect_done(k.worker, 3, RD_OK, "one");
+    rd_worker_push(k.worker, apart);
+    expect_done(k.worker, 4, RD_OK, "one");
+    cr_assert_eq(starts(), 4);
+    close_kept(&k);
+}
+
+Test(worker, keeps_nothing_of_a_model_without_a_name_or_of_a_run_that_was_cut_short, .timeout = 60)
+{
+    kept_world k = open_kept(NULL);
+
+    rd_worker_push(k.worker, kept_job(1, "/a.c", ONE));
+    expect_done(k.worker, 1, RD_OK, "one");
+    rd_worker_push(k.worker, kept_job(2, "/a.c", ONE));
+    expect_done(k.worker, 2, RD_OK, "one");
+    cr_assert_eq(starts(), 2);
+    close_kept(&k);
+}
+
+Test(worker, forgets_what_was_made_for_a_file, .timeout = 60)
+{
+    kept_world k = open_kept("@named");
+
+    rd_worker_push(k.worker, kept_job(1, "/a.c", ONE));
+    expect_done(k.worker, 1, RD_OK, "one");
+    rd_worker_push(k.worker, kept_job(2, "/b.c", ONE " "));
+    expect_done(k.worker, 2, RD_OK, "one");
+    uint64_t number = rd_worker_forget(k.worker, "/a.c");
+    double start = rd_now_ms();
+
+    while (!rd_worker_has_forgotten(k.worker, number)) {
+        cr_assert_lt(rd_now_ms() - start, PATIENCE_MS);
+        usleep(100);
+    }
+    rd_worker_push(k.worker, kept_job(3, "/a.c", ONE));
+    expect_done(k.worker, 3, RD_OK, "one");
+    cr_assert_eq(starts(), 3, "an answer was left");
+    rd_worker_push(k.worker, kept_job(4, "/b.c", ONE " "));
+    expect_done(k.worker, 4, RD_OK, "one");
+    cr_assert_eq(starts(), 3, "another file's answer went too");
+    close_kept(&k);
+}
+
+Test(worker, begins_a_run_again_whose_file_is_forgotten_and_keeps_nothing_of_it, .timeout = 60)
+{
+    kept_world k = open_kept("@named");
+
+    rd_worker_push(k.worker, kept_job(1, "/a.c", "@steps=40 @us=2000 " ONE));
+    wait_for_steps(3);
+    uint64_t number = rd_worker_forget(k.worker, "/a.c");
+
+    expect_done(k.worker, 1, RD_OK, "one");
+    cr_assert(rd_worker_has_forgotten(k.worker, number));
+    cr_assert_eq(starts(), 2);
+    rd_worker_push(k.worker, kept_job(2, "/a.c", "@steps=40 @us=2000 " ONE));
+    expect_done(k.worker, 2, RD_OK, "one");
+    cr_assert_eq(starts(), 3, "the answer was kept");
+    close_kept(&k);
+}
 
 Test(worker, closes_with_jobs_running_waiting_and_done, .timeout = 60)
 {
