@@ -9,7 +9,8 @@
  * Nothing here trusts what it reads. A check is made of whole numbers: with the sign bit off, the bits of floats are
  * ordered as the floats are, infinities and NaN above all others, so that `largest - bits` is negative just for what is
  * refused, and one OR over a chunk gathers the signs. Loops are written so that a compiler makes vectors of them with
- * what any x86-64 or AArch64 has; a chunk is small enough to be in the first cache still when it is looked at again.
+ * what any x86-64 or AArch64 has. A chunk is small enough to be in a near cache still when it is looked at again, and large
+ * enough that a reader's calls, of the system or of SQLite, cost little.
  */
 #include "core/model/kv_pack.h"
 
@@ -20,7 +21,7 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers are stored as they stand");
 
 enum {
-    CHUNK = 16 << 10,         /* bytes that are read before they are looked at */
+    CHUNK = 64 << 10,         /* bytes that are read before they are looked at */
     F32_LARGEST = 0x477fe000, /* the bits of RD_KV_LARGEST, 65504 */
     BF16_LARGEST = 0x477f,    /* the largest bf16 that is not above it, 65280 */
     F32_MAGNITUDE = 0x7fffffff,

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = 1 << 16 }; /* numbers of a block here */
+enum { MOST = 1 << 17 }; /* numbers of a block here */
 
 typedef struct bytes {
     const unsigned char *at;
