@@ -402,7 +402,7 @@ static void keys_cost(const char *before_cursor, const char *after_cursor, int m
     rd_engine *e = open_at(NULL, NULL, 0);
     int above = 0, tries = 0;
 
-    for (size_t bytes = 3500; bytes < 7500; bytes += 100, tries++) {
+    for (size_t bytes = 3500; bytes < 7500; bytes += 200, tries++) {
         place p = real_place(RD_SOURCE_DIR "/core/format/*.c", bytes);
 
         cost(e, request_at(&p));
@@ -418,12 +418,12 @@ static void keys_cost(const char *before_cursor, const char *after_cursor, int m
 
 Test(store, a_keystroke_computes_two_blocks_at_most, .timeout = 120)
 {
-    keys_cost("x", "", 2, 2);
+    keys_cost("x", "", 2, 1);
 }
 
 Test(store, a_bracket_that_closes_itself_computes_two_blocks_at_most, .timeout = 120)
 {
-    keys_cost("(", ")", 2, 2);
+    keys_cost("(", ")", 2, 1);
 }
 
 Test(store, switching_files_and_back_computes_nothing, .timeout = 60)
@@ -446,7 +446,7 @@ Test(store, accepting_a_suggestion_finds_the_blocks_before_it, .timeout = 120)
     rd_engine *e = open_at(NULL, NULL, 0);
     int dear = 0, tries = 0;
 
-    for (size_t bytes = 3500; bytes < 7500; bytes += 100) {
+    for (size_t bytes = 3500; bytes < 7500; bytes += 200) {
         place p = real_place(RD_SOURCE_DIR "/core/format/*.c", bytes);
 
         while (p.cursor > 0 && p.text.data[p.cursor - 1] != ' ') p.cursor--;
@@ -460,8 +460,8 @@ Test(store, accepting_a_suggestion_finds_the_blocks_before_it, .timeout = 120)
         rd_result_clear(&r);
         rd_buf_clear(&p.text);
     }
-    cr_assert_gt(tries, 10);
-    cr_assert_leq(dear, 2, "%d of %d", dear, tries);
+    cr_assert_gt(tries, 8);
+    cr_assert_leq(dear, 1, "%d of %d", dear, tries);
     rd_engine_close(e);
 }
 
