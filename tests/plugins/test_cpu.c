@@ -53,7 +53,7 @@ static void linear_of(rd_device *d, float *y, const float *x, const rd_matrix *w
 static void linear(rd_device *d, float *y, const float *x, const float *w, int rows, int in,
                    int out)
 {
-    rd_matrix m = { w, RD_F32, out, in, NULL };
+    rd_matrix m = { w, RD_F32, out, in, NULL, RD_PACK_NONE };
 
     linear_of(d, y, x, &m, rows);
 }
@@ -111,7 +111,7 @@ static void attend(rd_device *d, float *out, const float *qkv, int rows, int pas
     rd_error err;
 
     for (int i = 0; i < dim; i++) ones[i] = 0.5f + 0.01f * (float)i;
-    rd_matrix m = { ones, RD_F32, 1, dim, NULL };
+    rd_matrix m = { ones, RD_F32, 1, dim, NULL, RD_PACK_NONE };
 
     cr_assert(!be->take(d, &m, true, &q, &err) && !be->take(d, &m, true, &k, &err) &&
               !be->kv_open(d, &shape, &kv, &err));
@@ -229,7 +229,7 @@ Test(cpu, pick_bans_watches_and_finds_the_second)
 
     for (int fast = 0; fast < 2; fast++) {
         rd_device *d = device(fast ? NULL : "plain", 2, RD_EXACT);
-        rd_matrix m = { w, RD_F32, vocab, dim, NULL };
+        rd_matrix m = { w, RD_F32, vocab, dim, NULL, RD_PACK_NONE };
         rd_weight *head = NULL;
         rd_pick got[3];
         rd_view v;
@@ -280,7 +280,7 @@ Test(cpu, picks_of_many_rows_agree_with_plain)
 
     for (size_t i = 0; i <= sizeof sets / sizeof *sets; i++) {
         rd_device *d = i ? device(sets[i - 1], 3, RD_EXACT) : device("plain", 1, RD_EXACT);
-        rd_matrix m = { w, RD_F32, VOCAB, DIM, NULL };
+        rd_matrix m = { w, RD_F32, VOCAB, DIM, NULL, RD_PACK_NONE };
         rd_pick_query q = { .n_rows = ROWS };
         rd_weight *head = NULL;
         rd_view v;
@@ -309,7 +309,7 @@ Test(cpu, picks_of_many_rows_agree_with_plain)
 Test(cpu, weights_that_are_not_finite_are_refused)
 {
     float w[6] = { 1, 2, 3, 4, INFINITY, 6 };
-    rd_matrix m = { w, RD_F32, 2, 3, NULL };
+    rd_matrix m = { w, RD_F32, 2, 3, NULL, RD_PACK_NONE };
     rd_device *d = device(NULL, 1, RD_FAST);
     rd_weight *out = NULL;
     rd_error err;
@@ -338,7 +338,7 @@ Test(cpu, bf16_weights_are_the_same_laid_out_by_threads_and_widened)
     uint16_t *w = large_bf16();
     float *wide = rd_alloc_array(LARGE_ROWS * LARGE_COLS, sizeof *wide);
     float *x = numbers(&r, 3 * LARGE_COLS, 1.0f), a[3 * LARGE_ROWS], b[3 * LARGE_ROWS];
-    rd_matrix narrow = { w, RD_BF16, LARGE_ROWS, LARGE_COLS, NULL };
+    rd_matrix narrow = { w, RD_BF16, LARGE_ROWS, LARGE_COLS, NULL, RD_PACK_NONE };
 
     rd_widen(wide, w, RD_BF16, LARGE_ROWS * LARGE_COLS);
     for (int fast = 0; fast < 2; fast++) {
@@ -359,7 +359,7 @@ Test(cpu, bf16_weights_are_the_same_laid_out_by_threads_and_widened)
 Test(cpu, the_first_row_that_is_not_finite_is_named)
 {
     uint16_t *w = large_bf16();
-    rd_matrix m = { w, RD_BF16, LARGE_ROWS, LARGE_COLS, NULL };
+    rd_matrix m = { w, RD_BF16, LARGE_ROWS, LARGE_COLS, NULL, RD_PACK_NONE };
     rd_device *d = device(NULL, 3, RD_FAST);
     rd_weight *out = NULL;
     rd_error err;

@@ -1,0 +1,37 @@
+/* pack.h - the schemes of packed weights and their sizes, for files and backends alike. core/format/packed.h says how the
+ * bytes stand. */
+#ifndef RD_BASE_PACK_H
+#define RD_BASE_PACK_H
+
+#include <stddef.h>
+
+typedef enum rd_pack { RD_PACK_NONE, RD_PACK_INT8, RD_PACK_INT4 } rd_pack;
+
+enum {
+    RD_PACK_ROWS = 16,   /* output rows of a panel */
+    RD_PACK_COLS = 128,  /* columns are padded to a multiple */
+    RD_PACK_GROUP = 32,  /* columns with one g */
+    RD_PACK_CELL = 1088, /* bytes of 16 rows by 128 columns of int4 */
+};
+
+static inline size_t rd_pack_panels(int rows)
+{
+    return ((size_t)rows + RD_PACK_ROWS - 1) / RD_PACK_ROWS;
+}
+
+static inline size_t rd_pack_cells(int cols)
+{
+    return ((size_t)cols + RD_PACK_COLS - 1) / RD_PACK_COLS;
+}
+
+/* 0 for RD_PACK_NONE. */
+static inline size_t rd_pack_panel_bytes(rd_pack p, int cols)
+{
+    size_t each = p == RD_PACK_INT8   ? (size_t)RD_PACK_ROWS * RD_PACK_COLS
+                  : p == RD_PACK_INT4 ? (size_t)RD_PACK_CELL
+                                      : 0;
+
+    return rd_pack_cells(cols) * each;
+}
+
+#endif
