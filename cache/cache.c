@@ -40,6 +40,7 @@ rd_status rd_cache_open(const rd_cache_options *o, rd_cache **out, rd_error *err
     rd_error own;
 
     if (!err) err = &own;
+    *err = (rd_error){ 0 };
     c->o = *o;
     c->o.dir = own_copy(o->dir);
     c->o.vfs = own_copy(o->vfs);
@@ -50,6 +51,7 @@ rd_status rd_cache_open(const rd_cache_options *o, rd_cache **out, rd_error *err
         rd_cache_close(c);
     else
         *out = c;
+    err->status = s;
     return s;
 }
 

@@ -31,7 +31,8 @@ typedef struct rd_cache_options {
 
 /* RD_INVALID: the folder or file is not the user's own, or a link, or on a network file system. RD_IO: it cannot be had. A file
  * that is no database, is damaged, or has a schema of ours that we do not know is set aside (renamed) and a new one begun;
- * one of a newer version is left alone and RD_STALE. */
+ * one of a newer version is left alone and RD_STALE, which also says that another held the lock for a second. RD_OK with a text
+ * in `err`: something was set aside, and why. */
 rd_status rd_cache_open(const rd_cache_options *o, rd_cache **out, rd_error *err);
 void rd_cache_close(rd_cache *c);
 /* The usual folder: $XDG_CACHE_HOME/redraft, else ~/.cache/redraft. False: no home. */

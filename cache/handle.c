@@ -199,10 +199,13 @@ static rd_status open_connection(rd_cache *c, int wait_ms, rd_error *err)
     if (s) return s;
     s = open_once(c, &strange, err);
     if (s) rd_handle_drop(c);
-    if (strange) {
-        s = rd_file_set_aside(&c->file, err);
-        if (!s) s = open_once(c, &strange, err);
+    if (strange) { /* what is said in `err` stays there when all goes well */
+        rd_error own;
+
+        s = rd_file_set_aside(&c->file, &own);
+        if (!s) s = open_once(c, &strange, &own);
         if (s) rd_handle_drop(c);
+        if (s) *err = own;
     }
     rd_file_unlock(&c->file);
     return s;
