@@ -22,3 +22,6 @@ add_test(NAME bench_documents COMMAND bench_documents)
 # A real file typed into a daemon: run by hand, docs/benchmarks/README.md says how.
 add_executable(bench_typing bench/typing.c)
 target_link_libraries(bench_typing PRIVATE rd_lsp)
+# A prefix out of the cache file, against computing it and against pread: by hand too.
+add_executable(bench_restore bench/restore.c)
+target_link_libraries(bench_restore PRIVATE rd_daemon rd_tools rd_core rd_cpu)
