@@ -6,7 +6,10 @@
 
 #include <stdlib.h>
 
-enum { PINNED_SHARE = 4 };
+enum {
+    PINNED_SHARE = 4,
+    AT_ONCE = 16
+}; /* AT_ONCE: blocks of one load, between two looks at the flag */
 
 typedef struct offered {
     rd_kv_offer offer;
@@ -21,7 +24,7 @@ struct rd_kv_exchange {
     const rd_kv_store *store;
     rd_kv_geometry geometry;
     size_t bytes; /* of a block */
-    void *room;   /* for one block on its way to the device; NULL: not needed */
+    char *room;   /* for AT_ONCE blocks on their way to the device; NULL: not needed */
     offered *offers;
     rd_kv_traffic traffic;
 };
@@ -111,29 +114,52 @@ void rd_kv_exchange_computed(rd_kv_exchange *x, int blocks, double ms)
 
 /* ---- from the store ---- */
 
-static bool fill(rd_kv_exchange *x, const rd_kv_block *b)
+/* Where the store puts block `i` of a load: the storage itself, or room for a copy. NULL: there is no memory. */
+static void *room_for(rd_kv_exchange *x, const rd_kv_block *b, int i)
 {
     void *host = rd_model_kv_host(x->model, b->place);
 
-    if (host) return x->store->load(x->store->user, &b->key, b->tokens, host);
-    if (!x->room) x->room = rd_try_alloc(x->bytes);
-    return x->room && x->store->load(x->store->user, &b->key, b->tokens, x->room) &&
-           !rd_model_kv_write(x->model, b->place, x->room, NULL);
+    if (host) return host;
+    if (!x->room) x->room = rd_try_alloc_array(AT_ONCE, x->bytes);
+    return x->room ? x->room + (size_t)i * x->bytes : NULL;
 }
 
-/* The next block of the chain out of the store, published; NULL: it is not there, or there is no place for it. */
-static rd_kv_block *load_block(rd_kv_exchange *x, const rd_kv_origin *o, const rd_kv_block *before,
-                               const int32_t *tokens)
+static bool arrived(rd_kv_exchange *x, const rd_kv_want *w, const rd_kv_block *b)
 {
-    rd_kv_block *b;
+    return rd_model_kv_host(x->model, b->place) == w->to ||
+           !rd_model_kv_write(x->model, b->place, w->to, NULL);
+}
 
-    if (rd_kv_take(x->pool, o, before, tokens, &b, NULL)) return NULL;
-    if (!fill(x, b)) {
-        rd_kv_unref(x->pool, b);
-        return NULL;
+/* Up to `n` blocks of the chain behind `before` out of the store, published; how many there were. */
+static int load_blocks(rd_kv_exchange *x, const rd_kv_origin *o, const rd_kv_block *before,
+                       const int32_t *tokens, int n, rd_kv_block **out)
+{
+    rd_kv_want wants[AT_ONCE];
+    int taken = 0, got = 0;
+
+    for (; taken < n; taken++) {
+        rd_kv_block *b;
+
+        if (rd_kv_take(x->pool, o, before, tokens + taken * x->geometry.block_tokens, &b, NULL))
+            break;
+        void *to = room_for(x, b, taken);
+
+        if (!to) {
+            rd_kv_unref(x->pool, b);
+            break;
+        }
+        wants[taken] = (rd_kv_want){ b->key, b->tokens, to };
+        out[taken] = before = b;
     }
-    b->stored = true;
-    return rd_kv_publish(x->pool, b);
+    int there = taken > 0 ? x->store->load(x->store->user, wants, taken) : 0;
+
+    while (got < there && arrived(x, &wants[got], out[got])) {
+        out[got]->stored = true;
+        out[got] = rd_kv_publish(x->pool, out[got]);
+        got++;
+    }
+    for (int i = got; i < taken; i++) rd_kv_unref(x->pool, out[i]);
+    return got;
 }
 
 /* How many blocks behind the first `have` the store has, as far as it is worth. */
@@ -167,10 +193,13 @@ int rd_kv_exchange_load(rd_kv_exchange *x, const rd_kv_origin *o, const int32_t 
         rd_kv_exchange_offer(x, blocks[i]); /* refused when they were new */
     int more = o->unstored ? 0 : worth_loading(x, o, tokens, n, blocks, have);
 
-    for (; at < have + more && !(cancel && rd_cancelled(cancel)); at++) {
-        blocks[at] = load_block(x, o, at > 0 ? blocks[at - 1] : NULL,
-                                tokens + at * x->geometry.block_tokens);
-        if (!blocks[at]) break;
+    while (at < have + more && !rd_cancelled(cancel)) {
+        int want = have + more - at < AT_ONCE ? have + more - at : AT_ONCE;
+        int got = load_blocks(x, o, at > 0 ? blocks[at - 1] : NULL,
+                              tokens + at * x->geometry.block_tokens, want, blocks + at);
+
+        at += got;
+        if (got < want) break;
     }
     x->traffic.loaded += at - have;
     rd_kv_worth_loaded(&x->traffic.worth, at - have, rd_now_ms() - start);

@@ -38,15 +38,22 @@ typedef struct rd_kv_offer {
     atomic_bool held;
 } rd_kv_offer;
 
+/* A block that is wanted, and where its bytes go. Borrowed for the call. */
+typedef struct rd_kv_want {
+    rd_key key;
+    const int32_t *tokens;
+    void *to;
+} rd_kv_want;
+
 struct rd_kv_store {
     void *user;
     /* An engine was opened; what follows is about its blocks. */
     void (*begin)(void *user, const rd_kv_geometry *g);
     /* How many of the blocks `keys`, from the first on, are there without a gap. */
     int (*count)(void *user, const rd_key *keys, int n);
-    /* The block's bytes into `to`, all of them, checked: tokens equal, every number finite and small. False: a miss; `to` is
-     * garbage then. */
-    bool (*load)(void *user, const rd_key *key, const int32_t *tokens, void *to);
+    /* Fill the blocks from the first on: all their bytes, checked (tokens equal, every number finite and small). Returns how
+     * many there were without a gap; what stands in the rest is garbage. */
+    int (*load)(void *user, const rd_kv_want *wants, int n);
     /* Take it, or return false. */
     bool (*offer)(void *user, rd_kv_offer *offer);
     /* For people: so many blocks were found in memory, loaded, and computed; and what loading has saved. */

@@ -54,18 +54,23 @@ static inline int shelf_count(void *user, const rd_key *keys, int n)
     return have;
 }
 
-static inline bool shelf_load(void *user, const rd_key *key, const int32_t *tokens, void *to)
+static inline int shelf_load(void *user, const rd_kv_want *wants, int n)
 {
     shelf *s = user;
-    int i = shelf_find(s, key);
+    int got = 0;
 
-    s->loads++;
-    memset(to, 0xff, shelf_bytes(s)); /* garbage on a miss */
-    if (s->loses || i < 0 ||
-        memcmp(s->row[i].tokens, tokens, (size_t)s->g.block_tokens * sizeof *tokens))
-        return false;
-    memcpy(to, s->row[i].bytes, shelf_bytes(s));
-    return true;
+    for (int k = 0; k < n; k++) memset(wants[k].to, 0xff, shelf_bytes(s)); /* garbage on a miss */
+    for (; got < n; got++) {
+        int i = shelf_find(s, &wants[got].key);
+
+        s->loads++;
+        if (s->loses || i < 0 ||
+            memcmp(s->row[i].tokens, wants[got].tokens,
+                   (size_t)s->g.block_tokens * sizeof(int32_t)) != 0)
+            break;
+        memcpy(wants[got].to, s->row[i].bytes, shelf_bytes(s));
+    }
+    return got;
 }
 
 static inline void shelf_take(shelf *s, rd_kv_offer *o)
