@@ -419,8 +419,8 @@ Test(cache_sessions, keep_nothing_of_a_file_that_becomes_excluded, .init = begin
     int total = blocks_at_rest(with_a + 8);
 
     put_file("project/.redraftignore", "a.c\n");
-    client_sleep_ms(300); /* the rules are looked at again */
-    ask(&c, 4, uri, 1);
+    client_sleep_ms(700); /* the rules are looked at again, though nobody asks about the file */
+    cr_assert(ask(&c, 4, other, 1));
     wait_for(stat_of("blocks") <= total - 8);
     int left = stat_of("blocks");
 

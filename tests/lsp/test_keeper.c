@@ -381,6 +381,21 @@ Test(keeper, forgets_what_is_being_written, .timeout = 60)
     cr_assert_eq(rows_of("/a.c"), 0);
 }
 
+Test(keeper, forgets_what_is_packed_and_not_yet_written, .timeout = 60)
+{
+    rd_keeper *k = open_keeper((rd_keeper_options){ .quiet_ms = 100000 });
+
+    rd_keeper_idle(k, true);
+    offer(k, 0, 5, "/a.c");
+    offer(k, 5, 10, "/b.c");
+    wait_for(!is_held(9));
+    rd_keeper_forget(k, "/a.c");
+    wait_for(rd_keeper_forgotten(k) == 1);
+    close_keeper(k);
+    cr_assert_eq(rows_of("/a.c"), 0);
+    cr_assert_eq(rows_of("/b.c"), 5);
+}
+
 Test(keeper, tries_to_forget_again, .timeout = 60)
 {
     rd_keeper *k = open_keeper((rd_keeper_options){ .retry_ms = 20 });
