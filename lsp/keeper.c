@@ -4,6 +4,7 @@
 #include "core/base/clock.h"
 #include "core/base/memory.h"
 #include "lsp/answer.h"
+#include "lsp/readers.h"
 #include "lsp/scribe.h"
 
 #include <limits.h>
@@ -11,12 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    QUIET_MS = 1000,
-    RETRY_MS = 60000,
-    LOOK_MS = 5000, /* for a file that was not there */
-    MOST_WAITING = 256 << 20
-};
+enum { QUIET_MS = 1000, RETRY_MS = 60000, MOST_WAITING = 256 << 20 };
 
 struct rd_keeper {
     rd_kv_store store;
@@ -25,50 +21,9 @@ struct rd_keeper {
     rd_outage outage;
     rd_scribe *scribe;
 
-    rd_cache *reader; /* from here on: the inference thread's */
-    unsigned opened;  /* how often the scribe had opened the file then */
-    double looked_ms;
+    rd_readers *readers; /* from here on: the inference thread's */
     rd_kv_geometry geometry;
 };
-
-/* ---- the reading connection ---- */
-
-static void close_reader(rd_keeper *k)
-{
-    rd_cache_close(k->reader);
-    k->reader = NULL;
-}
-
-/* A file that another process is at just now is a miss. */
-static void missed(rd_keeper *k, rd_status status, const rd_error *err)
-{
-    if (status == RD_NOT_FOUND || status == RD_STALE) return;
-    close_reader(k);
-    rd_outage_begin(&k->outage, err);
-}
-
-/* The file as the scribe knows it: one that it set aside and made anew is opened again. NULL: there is none, or none that works. */
-static rd_cache *reader(rd_keeper *k)
-{
-    rd_scribe_stats s;
-    rd_error err = { 0 };
-    rd_cache_options o = k->cache;
-
-    rd_scribe_stat(k->scribe, &s);
-    if (k->reader && s.opened == k->opened) return k->reader;
-    if (s.opened == k->opened && rd_now_ms() - k->looked_ms < LOOK_MS) return NULL;
-    if (rd_outage_is(&k->outage)) return NULL;
-    close_reader(k);
-    k->opened = s.opened;
-    k->looked_ms = rd_now_ms();
-    o.existing = true;
-    rd_status status = rd_cache_open(&o, &k->reader, &err);
-
-    if (!status) return k->reader;
-    k->reader = NULL;
-    if (status != RD_NOT_FOUND) rd_outage_begin(&k->outage, &err);
-    return NULL;
-}
 
 /* ---- the store ---- */
 
@@ -83,48 +38,16 @@ static void begin(void *user, const rd_kv_geometry *g)
 static int count(void *user, const rd_key *keys, int n)
 {
     rd_keeper *k = user;
-    rd_cache *c = reader(k);
+    rd_cache *c = rd_readers_first(k->readers);
 
     return c ? rd_cache_count(c, &k->geometry.model, keys, n) : 0;
 }
 
-static bool read_piece(void *user, void *to, size_t n)
-{
-    rd_error err;
-
-    return !rd_cache_row_read(((rd_keeper *)user)->reader, to, n, &err);
-}
-
-static bool is_format(const rd_keeper *k, const rd_cache_row *row)
-{
-    return row->format >= RD_KV_RAW && row->format <= RD_KV_INT8 && row->bytes > 0 &&
-           row->bytes == rd_kv_packed_bytes((rd_kv_format)row->format, &k->geometry);
-}
-
-static bool load(void *user, const rd_key *key, const int32_t *tokens, void *to)
+static int load(void *user, const rd_kv_want *wants, int n)
 {
     rd_keeper *k = user;
-    rd_cache *c = reader(k);
-    rd_cache_row row;
-    rd_error err = { 0 };
 
-    if (!c) return false;
-    rd_status status =
-        rd_cache_row_open(c, &k->geometry.model, key, tokens, k->geometry.block_tokens, &row, &err);
-
-    if (!status) {
-        bool read = is_format(k, &row) &&
-                    rd_kv_unpack((rd_kv_format)row.format, &k->geometry, read_piece, k, to);
-
-        status = rd_cache_row_close(c, &err);
-        if (!status && !read) return false;
-    }
-    if (status) {
-        missed(k, status, &err);
-        return false;
-    }
-    rd_scribe_used(k->scribe, &k->geometry.model, key);
-    return true;
+    return rd_readers_load(k->readers, &k->geometry, wants, n);
 }
 
 static bool offer(void *user, rd_kv_offer *o)
@@ -137,7 +60,7 @@ static void told(void *user, int found, int loaded, int computed, double saved_m
 {
     rd_keeper *k = user;
 
-    if (k->reader) rd_cache_rest(k->reader);
+    rd_readers_rest(k->readers);
     rd_scribe_count(k->scribe, &(rd_cache_counts){ .found = found,
                                                    .loaded = loaded,
                                                    .computed = computed,
@@ -169,7 +92,6 @@ rd_keeper *rd_keeper_new(const rd_keeper_options *o)
         .dir = k->dir, .any_place = o->any_place, .max_bytes = o->max_bytes, .max_days = o->max_days
     };
     rd_outage_init(&k->outage, o->retry_ms ? o->retry_ms : RETRY_MS);
-    k->looked_ms = -LOOK_MS;
     k->scribe = rd_scribe_new(
         &(rd_scribe_options){ .cache = k->cache,
                               .format = o->format,
@@ -178,13 +100,14 @@ rd_keeper *rd_keeper_new(const rd_keeper_options *o)
                               .outage = &k->outage,
                               .forgot = o->forgot,
                               .user = o->user });
+    k->readers = rd_readers_new(&k->cache, k->scribe, &k->outage, o->readers);
     return k;
 }
 
 void rd_keeper_close(rd_keeper *k)
 {
     if (!k) return;
-    close_reader(k);
+    rd_readers_free(k->readers);
     rd_scribe_close(k->scribe);
     rd_outage_clear(&k->outage);
     free(k);
@@ -192,7 +115,7 @@ void rd_keeper_close(rd_keeper *k)
 
 void rd_keeper_idle(rd_keeper *k, bool idle)
 {
-    if (idle && k->reader) rd_cache_rest(k->reader);
+    if (idle) rd_readers_rest(k->readers);
     rd_scribe_idle(k->scribe, idle);
 }
 
@@ -208,7 +131,7 @@ bool rd_keeper_recall(rd_keeper *k, const rd_key *identity, const rd_job *job, c
 
     if (job->fresh || rd_key_is_none(identity)) return false;
     if (!rd_scribe_find_answer(k->scribe, identity, key, &bytes)) {
-        rd_cache *c = reader(k);
+        rd_cache *c = rd_readers_first(k->readers);
 
         status = c ? rd_cache_answer(c, identity, key, &bytes, &err) : RD_NOT_FOUND;
         if (!status) rd_scribe_used(k->scribe, identity, key);
@@ -216,7 +139,7 @@ bool rd_keeper_recall(rd_keeper *k, const rd_key *identity, const rd_job *job, c
     bool found = !status && rd_answer_read(bytes.data, bytes.len, ev, &ms);
 
     rd_buf_clear(&bytes);
-    if (status) missed(k, status, &err);
+    if (status) rd_readers_missed(k->readers, status, &err);
     if (found) rd_scribe_count(k->scribe, &(rd_cache_counts){ .answers = 1, .saved_ms = ms });
     return found;
 }

@@ -1,6 +1,6 @@
-/* keeper.h - what is kept beyond memory: finished blocks and answers in the user's cache file, over two connections.
+/* keeper.h - what is kept beyond memory: finished blocks and answers in the user's cache file, over several connections.
  *
- * One connection reads on the inference thread, straight into the pool; the other writes on a thread of its own (scribe.h). The
+ * Some read, straight into the pool (readers.h); one writes on a thread of its own (scribe.h). The
  * file is opened when there is something to read or write, so that who keeps nothing makes none. When it cannot be had, one line in
  * the log says why, work goes on without it, and it is tried again later.
  */
@@ -20,6 +20,7 @@ typedef struct rd_keeper_options {
     bool any_place;
     rd_kv_format format;
     size_t most_waiting;        /* bytes of blocks that wait to be written; 0: a usual amount */
+    int readers;                /* threads that read; 0: as many as are of use */
     int quiet_ms, retry_ms;     /* for tests; 0: a second, a minute */
     void (*forgot)(void *user); /* rd_keeper_forgotten grew; from the writing thread; may be NULL */
     void *user;

@@ -149,7 +149,8 @@ static int load_blocks(rd_kv_exchange *x, const rd_kv_origin *o, const rd_kv_blo
             break;
         }
         wants[taken] = (rd_kv_want){ b->key, b->tokens, to };
-        out[taken] = before = b;
+        out[taken] = b;
+        before = b;
     }
     int there = taken > 0 ? x->store->load(x->store->user, wants, taken) : 0;
 

@@ -74,7 +74,7 @@ static bool loads(rd_keeper *k, int i)
 {
     const rd_kv_store *s = rd_keeper_store(k);
     float to[NUMBERS] = { 0 };
-    bool loaded = s->load(s->user, &blocks[i].offer.key, blocks[i].tokens, to);
+    bool loaded = s->load(s->user, &(rd_kv_want){ blocks[i].offer.key, blocks[i].tokens, to }, 1);
 
     if (loaded) cr_assert_eq(memcmp(to, blocks[i].numbers, sizeof to), 0, "block %d differs", i);
     return loaded;
@@ -311,7 +311,7 @@ Test(keeper, finds_what_an_earlier_one_left, .timeout = 60)
     cr_assert_eq(s->count(s->user, keys, 20), 20);
     float to[NUMBERS];
 
-    cr_assert(s->load(s->user, &keys[1], blocks[1].tokens, to),
+    cr_assert(s->load(s->user, &(rd_kv_want){ keys[1], blocks[1].tokens, to }, 1),
               "another format is none the less read");
     cr_assert_eq(to[0], blocks[1].numbers[0]);
     rd_keeper_idle(k, true);
