@@ -95,8 +95,18 @@ static void settle(const char *dir, const char *what, int at)
     rd_cache_close(c);
 }
 
+/* A file to begin with, its log empty. */
+static void fill(const char *dir)
+{
+    rd_cache *c = NULL;
+
+    cr_assert_eq(rd_cache_open(&(rd_cache_options){ .dir = dir }, &c, NULL), RD_OK);
+    cr_assert_eq(store_put(c, 0, 4, BYTES, 0, NULL), RD_OK);
+    rd_cache_close(c);
+}
+
 /* The first call, the second, and so on until none fails; in the suite only each 7th, or each `stride`-th. */
-static void each(faultvfs_kind kind, bool on, int stride)
+static void each(faultvfs_kind kind, bool on, bool filled, int stride)
 {
     const char *whole = getenv("RD_FAULTS_EACH");
     int last = 0;
@@ -107,6 +117,7 @@ static void each(faultvfs_kind kind, bool on, int stride)
     for (int at = 1; !last; at += at < 24 && stride < 20 ? 1 : stride) {
         char *dir = store_folder();
 
+        if (filled) fill(dir);
         faultvfs_arm(kind, at, on);
         session(dir, "fault");
         if (!faultvfs_failed()) last = faultvfs_calls();
@@ -117,31 +128,32 @@ static void each(faultvfs_kind kind, bool on, int stride)
     cr_assert_gt(last, 0);
 }
 
-#define FAULT(name, kind)                \
+#define FAULT(name, kind, filled)        \
     Test(cache_faults, name##_once)      \
     {                                    \
-        each(kind, false, 7);            \
+        each(kind, false, filled, 7);    \
     }                                    \
     Test(cache_faults, name##_from_then) \
     {                                    \
-        each(kind, true, 7);             \
+        each(kind, true, filled, 7);     \
     }
 
-FAULT(io, FAULTVFS_IO)
-FAULT(full, FAULTVFS_FULL)
-FAULT(short_read, FAULTVFS_SHORT_READ)
-FAULT(short_write, FAULTVFS_SHORT_WRITE)
-FAULT(no_memory_for_the_index, FAULTVFS_NO_MEMORY)
+FAULT(io, FAULTVFS_IO, false)
+FAULT(full, FAULTVFS_FULL, false)
+FAULT(short_read, FAULTVFS_SHORT_READ, true)
+FAULT(io_on_a_full_file, FAULTVFS_IO, true)
+FAULT(short_write, FAULTVFS_SHORT_WRITE, false)
+FAULT(no_memory_for_the_index, FAULTVFS_NO_MEMORY, false)
 
 Test(cache_faults, busy_once)
 {
-    each(FAULTVFS_BUSY, false, 7);
+    each(FAULTVFS_BUSY, false, false, 7);
 }
 
 /* Each of these waits for a lock as long as a person would. */
 Test(cache_faults, busy_from_then)
 {
-    each(FAULTVFS_BUSY, true, 40);
+    each(FAULTVFS_BUSY, true, false, 60);
 }
 
 /* ---- memory ---- */
