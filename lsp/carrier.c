@@ -311,7 +311,7 @@ static void on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *piece)
         return;
     }
     if (!c->conn && (c->forgets || !take_hello(c, &bytes, &n))) return;
-    if (c->dead || c->finishing || n == 0) return;
+    if (c->dead || c->finishing || !c->conn || n == 0) return;
     rd_conn_read(c->conn, bytes, n);
     settle(c);
 }

@@ -657,6 +657,27 @@ Test(processes, what_is_no_hello_is_hung_up_on, .init = begin, .fini = end, .tim
     leave(&c);
 }
 
+Test(processes, who_wants_all_forgotten_is_answered_whatever_else_it_says, .init = begin,
+     .fini = end, .timeout = 60)
+{
+    static const char line[] = "{\"hello\":\"forget\",\"build\":\"any\"}\nand more";
+    char answer[64] = "";
+    client c;
+
+    client_start(&c, stdio_call, RD_FRAMING_HEADER);
+    cr_assert(client_initialize(&c));
+    int fd = raw_connection(), gone = raw_connection();
+
+    cr_assert_gt(write(gone, line, sizeof line - 1), 0);
+    close(gone);
+    cr_assert_gt(write(fd, line, sizeof line - 1), 0);
+    cr_assert_gt(read(fd, answer, sizeof answer - 1), 0);
+    cr_expect_str_eq(answer, "{\"forgotten\":true}\n");
+    close(fd);
+    cr_expect_eq(number("deaths"), 0);
+    leave(&c);
+}
+
 Test(processes, a_signal_ends_the_daemon_in_order, .init = begin, .fini = end, .timeout = 60)
 {
     char name[512];

@@ -13,6 +13,7 @@ const names = [
     "exclude",
     "languages",
     "diagnostics",
+    "cache",
 ];
 
 export function section(resource?: Uri): Record<string, unknown> {

@@ -17,6 +17,7 @@ local rules = {
   diagnostics = { types = { boolean = true }, server = true },
   completion = { types = { boolean = true }, server = true },
   draft = { types = { boolean = true }, server = true },
+  cache = { types = { boolean = true }, server = true },
 }
 
 M.keys = {
