@@ -225,7 +225,8 @@ static rd_status give_answer(rd_cache *c, const rd_key *model, const rd_key *key
     if (!st) return broken(c, rc, err);
     sqlite3_bind_int64(st, 1, c->found.id);
     rc = sqlite3_step(st);
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return broken(c, sqlite3_reset(st), err);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE && rc != SQLITE_TOOBIG)
+        return broken(c, sqlite3_reset(st), err);
     bool right = rc == SQLITE_ROW && sqlite3_column_type(st, 0) == SQLITE_BLOB &&
                  (size_t)sqlite3_column_bytes(st, 0) == c->found.row.bytes;
 

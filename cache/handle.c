@@ -20,7 +20,9 @@ enum {
 static const char *const texts[RD_SQLS] = {
     [RD_SQL_BEGIN_READ] = "BEGIN",
     [RD_SQL_END_READ] = "COMMIT",
-    [RD_SQL_FIND] = "SELECT id, kind, source, used, bytes, head FROM row WHERE model=?1 AND key=?2",
+    [RD_SQL_FIND] =
+        "SELECT id, kind, source, used, bytes, CASE WHEN length(head)<=1048 THEN head END"
+        " FROM row WHERE model=?1 AND key=?2",
     [RD_SQL_HAS] = "SELECT 1 FROM row WHERE model=?1 AND key=?2",
     [RD_SQL_PAYLOAD] = "SELECT data FROM payload WHERE id=?1",
     [RD_SQL_ANSWER] = "SELECT data FROM answer WHERE id=?1",
@@ -41,8 +43,7 @@ static const char *const texts[RD_SQLS] = {
     [RD_SQL_UNUSED] = "SELECT id FROM row WHERE used<?1 LIMIT 64",
     [RD_SQL_OF_SOURCE] = "SELECT id FROM row WHERE source=?1 LIMIT 64",
     [RD_SQL_ANY] = "SELECT id FROM row ORDER BY id DESC LIMIT 64",
-    [RD_SQL_NEXT] = "SELECT id, kind, source, used, bytes, head, model, key FROM row WHERE id>?1"
-                    " ORDER BY id LIMIT 1",
+    [RD_SQL_NEXT] = "SELECT id, model, key FROM row WHERE id>=?1 ORDER BY id LIMIT 1",
     [RD_SQL_TOTALS] =
         "SELECT sum(kind=1), sum(kind=2), total(bytes), min(used), max(used) FROM row",
     [RD_SQL_MODELS] = "SELECT count(DISTINCT model) FROM row",

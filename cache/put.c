@@ -153,7 +153,8 @@ int rd_put_check(rd_cache *c, const rd_found *f, const rd_key *model, const rd_k
         if (data) rd_sum_add(&sum, data, f->row.bytes);
         *right = rd_sum_end(&sum) == f->row.sum;
     }
-    return sqlite3_reset(st);
+    rc = sqlite3_reset(st);
+    return rc == SQLITE_TOOBIG ? SQLITE_OK : rc;
 }
 
 static int set_used(rd_cache *c, const rd_found *f)

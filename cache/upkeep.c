@@ -86,7 +86,7 @@ static bool take_name(sqlite3_stmt *st, int column, rd_key *out)
     return true;
 }
 
-/* The next row after *id. */
+/* The row at *id or the next after it; *id becomes its own. */
 static int check_next(rd_cache *c, int64_t *id, bool *more, bool *right)
 {
     rd_key model, key;
@@ -101,7 +101,7 @@ static int check_next(rd_cache *c, int64_t *id, bool *more, bool *right)
     *more = sqlite3_step(st) == SQLITE_ROW;
     if (*more) {
         *id = sqlite3_column_int64(st, 0);
-        named = take_name(st, 6, &model) && take_name(st, 7, &key);
+        named = take_name(st, 1, &model) && take_name(st, 2, &key);
     }
     rc = sqlite3_reset(st);
     if (rc) return rc;
@@ -150,11 +150,14 @@ rd_status rd_cache_verify(rd_cache *c, int64_t *rows, int64_t *bad, rd_error *er
         if (rc) return rd_handle_fail(c, rc, "verifying", err);
         if (!more) break;
         ++*rows;
-        if (right) continue;
-        ++*bad;
-        wrong[n++] = id;
+        if (!right) {
+            ++*bad;
+            wrong[n++] = id;
+        }
         if (n == 64 && remove_ids(c, wrong, n, err)) return err->status;
         if (n == 64) n = 0;
+        if (id == INT64_MAX) break;
+        id++;
     }
     return remove_ids(c, wrong, n, err);
 }

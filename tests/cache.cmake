@@ -3,9 +3,11 @@ add_library(rd_faultvfs STATIC fake/faultvfs.c)
 target_link_libraries(rd_faultvfs PUBLIC rd_cache PkgConfig::SQLITE3)
 
 rd_test(cache/test_row.c rd_cache)
-rd_test(cache/test_cache.c rd_cache)
+rd_test(cache/test_cache.c rd_faultvfs)
 rd_test(cache/test_cache_purge.c rd_cache)
 rd_test(cache/test_cache_faults.c rd_faultvfs)
+rd_test(cache/test_cache_hostile.c rd_faultvfs)
+set_tests_properties(test_cache_hostile PROPERTIES LABELS hostile)
 rd_test(cache/test_cache_processes.c rd_faultvfs)
 
 # A restore beside a plain pread: run by hand, in a folder of the disk in question.

@@ -111,16 +111,17 @@ static inline rd_status store_get(rd_cache *c, int64_t n, size_t bytes, rd_error
 
 static inline char *store_folder(void)
 {
-    static char path[64];
+    static char path[200];
+    const char *tmp = getenv("TMPDIR");
 
-    snprintf(path, sizeof path, "/tmp/rd-cache-XXXXXX");
+    snprintf(path, sizeof path, "%.150s/rd-cache-XXXXXX", tmp ? tmp : "/tmp");
     if (!mkdtemp(path)) abort();
     return path;
 }
 
 static inline void store_remove(const char *dir)
 {
-    char command[200];
+    char command[300];
 
     snprintf(command, sizeof command, "rm -rf '%s'", dir);
     if (system(command)) abort();

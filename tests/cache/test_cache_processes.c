@@ -177,7 +177,7 @@ static void rage(storm *s)
 
 static void whole(const storm *s)
 {
-    char path[100], text[200];
+    char path[300], text[200];
     sqlite3 *db;
     sqlite3_stmt *st;
 

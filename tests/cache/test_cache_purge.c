@@ -160,7 +160,7 @@ Test(cache_purge, of_one_source_leaves_the_others)
 
 Test(cache_purge, takes_what_was_set_aside_with_it)
 {
-    char *dir = store_folder(), path[100];
+    char *dir = store_folder(), path[300];
     rd_cache *c = open_at(dir);
     rd_error err = { 0 };
     int64_t removed;
