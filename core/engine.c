@@ -19,7 +19,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* POOL_BYTES: the built-in model's blocks of some six long prompts. */
+/* KV_BLOCKS: of one run at most, and what the pool holds at least. POOL_BYTES: the built-in model's blocks of some six long
+ * prompts. */
 enum { KV_BLOCKS = 96, POOL_BYTES = 40 << 20, MAX_TOKENS = 256, CONTEXT_MOST = 2048 };
 
 struct rd_engine {
@@ -394,7 +395,7 @@ static rd_status open_hole(rd_run *r, const rd_request *rq, bool all, rd_error *
         status = find_drafts(r, rq, draft_ids, drafts, &n_drafts, err);
     if (rq->task == RD_REWRITE && seed.n + 64 > most) most = seed.n + 64;
     /* What was asked for at most is cut to what fits; a known length or a draft that does not is refused. */
-    int fits = (rd_model_kv_blocks(e->model) - 3) * layout.block - p.context.n;
+    int fits = (KV_BLOCKS - 3) * layout.block - p.context.n;
 
     if (most > fits && rq->hole_tokens <= fits && seed.n <= fits) most = fits;
     /* A chat checkpoint that cannot delete may end its turn, and so the hole. */
@@ -442,7 +443,7 @@ static rd_status open_decoder(rd_run *r, const rd_request *rq, rd_error *err)
     rd_ids prompt = { 0 };
     int most = rq->max_tokens > 0 ? rq->max_tokens : MAX_TOKENS,
         block = rd_model_block_size(e->model);
-    int room = (rd_model_kv_blocks(e->model) - 2) * block - most;
+    int room = (KV_BLOCKS - 2) * block - most;
     rd_status status;
 
     if (room < block) return rd_fail(err, RD_INVALID, "%d tokens are too many", most);
