@@ -26,7 +26,7 @@ static size_t bytes_of(int64_t n)
 
 static rd_cache *open_or_wait(const char *dir, int64_t most)
 {
-    for (int i = 0; i < 50; i++) {
+    for (int i = 0; i < 60; i++) { /* each waits for a second */
         rd_cache *c = NULL;
 
         if (!rd_cache_open(&(rd_cache_options){ .dir = dir, .max_bytes = most }, &c, NULL))
