@@ -48,6 +48,8 @@ static const char *const texts[RD_SQLS] = {
         "SELECT sum(kind=1), sum(kind=2), total(bytes), min(used), max(used) FROM row",
     [RD_SQL_MODELS] = "SELECT count(DISTINCT model) FROM row",
     [RD_SQL_COUNTS] = "SELECT found, loaded, computed, answers, saved_ms FROM counts WHERE id=1",
+    [RD_SQL_ROWS] = "SELECT count(*) FROM row",
+    [RD_SQL_PAYLOADS] = "SELECT (SELECT count(*) FROM payload) + (SELECT count(*) FROM answer)",
 };
 
 int64_t rd_handle_now(const rd_cache *c)

@@ -46,6 +46,8 @@ typedef enum rd_sql {
     RD_SQL_TOTALS,
     RD_SQL_MODELS,
     RD_SQL_COUNTS,
+    RD_SQL_ROWS,
+    RD_SQL_PAYLOADS,
     RD_SQLS
 } rd_sql;
 

@@ -89,9 +89,12 @@ void rd_row_tokens(const uint8_t *head, const rd_row *row, int32_t *out)
     for (int i = 0; i < row->n_tokens; i++) out[i] = (int32_t)get(head + RD_ROW_FIXED + 4 * i, 4);
 }
 
+/* How much of a row SQLite keeps in the table's own page. The record has two columns: no bytes, and the blob, whose length is
+ * told in one to four bytes. */
 static size_t local_bytes(size_t blob)
 {
-    size_t record = blob + (blob >= 1u << 20 ? 6 : 5); /* two columns: no bytes, and the blob */
+    uint64_t type = 2 * (uint64_t)blob + 12;
+    size_t record = blob + 2 + (type < 1 << 7 ? 1 : type < 1 << 14 ? 2 : type < 1 << 21 ? 3 : 4);
     size_t rest;
 
     if (record <= MOST_LOCAL) return record;

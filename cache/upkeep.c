@@ -112,15 +112,29 @@ static int check_next(rd_cache *c, int64_t *id, bool *more, bool *right)
     return f.id == *id ? rd_put_check(c, &f, &model, &key, right) : SQLITE_OK;
 }
 
+/* And payloads that no row leads to: nobody would ever find or remove them. */
+static const char orphans[] =
+    "DELETE FROM payload WHERE id NOT IN (SELECT id FROM row WHERE kind=1);"
+    "DELETE FROM answer WHERE id NOT IN (SELECT id FROM row WHERE kind=2)";
+
+static bool has_orphans(rd_cache *c)
+{
+    int64_t rows = 0, payloads = 0;
+
+    return !rd_handle_number(c, RD_SQL_ROWS, &rows) &&
+           !rd_handle_number(c, RD_SQL_PAYLOADS, &payloads) && payloads > rows;
+}
+
 static rd_status remove_ids(rd_cache *c, const int64_t *ids, int n, rd_error *err)
 {
     int rc = SQLITE_OK;
 
-    if (!n) return RD_OK;
+    if (!n && !has_orphans(c)) return RD_OK;
     rd_status s = rd_handle_begin(c, RD_WAIT_PERSON_MS, err);
 
     if (s) return s;
     for (int i = 0; !rc && i < n; i++) rc = rd_handle_remove(c, ids[i]);
+    if (!rc) rc = sqlite3_exec(c->db, orphans, NULL, NULL, NULL);
     if (!rc) return rd_handle_commit(c, err);
     s = rd_handle_fail(c, rc, "removing", err);
     rd_handle_undo(c);
@@ -223,9 +237,10 @@ static int rewrite_small(rd_cache *c, const rd_key *source, int64_t *removed)
 {
     (void)source;
     (void)removed;
-    int rc = sqlite3_exec(c->db,
-                          "DELETE FROM payload WHERE id NOT IN (SELECT id FROM row WHERE kind=1);"
-                          "DELETE FROM answer WHERE id NOT IN (SELECT id FROM row WHERE kind=2);"
+    int rc = sqlite3_exec(c->db, orphans, NULL, NULL, NULL);
+
+    if (!rc)
+        rc = sqlite3_exec(c->db,
                           "CREATE TEMP TABLE rows AS SELECT * FROM row;"
                           "CREATE TEMP TABLE answers AS SELECT * FROM answer;"
                           "DELETE FROM row; DELETE FROM answer;"

@@ -284,6 +284,31 @@ Test(cache_hostile, wrong_rows_are_found_and_removed)
     store_remove(dir);
 }
 
+Test(cache_hostile, payloads_without_a_row_are_removed)
+{
+    rd_error err = { 0 };
+    int64_t rows, bad;
+    sqlite3 *db;
+    sqlite3_stmt *st;
+
+    good_file();
+    change("INSERT INTO payload VALUES (70, zeroblob(9000000)); INSERT INTO answer VALUES (71, "
+           "x'41')");
+    rd_cache *c = open_at(&err);
+
+    cr_assert_eq(rd_cache_verify(c, &rows, &bad, &err), RD_OK, "%s", err.text);
+    cr_assert_eq(rows_served(c), ROWS);
+    rd_cache_close(c);
+    cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+    cr_assert_eq(
+        sqlite3_prepare_v2(db, "SELECT count(*) FROM payload WHERE id > 60", -1, &st, NULL), 0);
+    cr_assert_eq(sqlite3_step(st), SQLITE_ROW);
+    cr_assert_eq(sqlite3_column_int(st, 0), 0);
+    sqlite3_finalize(st);
+    sqlite3_close(db);
+    store_remove(dir);
+}
+
 /* ---- bytes ---- */
 
 /* The file is opened by a handle before and by one after. */
