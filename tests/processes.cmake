@@ -25,6 +25,9 @@ add_test(NAME storm_of_deaths COMMAND storm $<TARGET_FILE:processes> --seconds 8
 add_executable(bench_memory bench/memory.c e2e/client.c)
 target_link_libraries(bench_memory PRIVATE rd_lsp)
 add_test(NAME bench_memory COMMAND bench_memory $<TARGET_FILE:redraft-scripted> stdio --alone)
+# The first text after a restart: by hand.
+add_executable(bench_restart bench/restart.c e2e/client.c)
+target_link_libraries(bench_restart PRIVATE rd_lsp)
 # One failing call a session; a sample here, each one by hand (torture.c says how).
 if(NOT RD_SANITIZE)
     add_library(faultshim MODULE fake/faultshim.c)
