@@ -359,6 +359,11 @@ static void mark_unstored(const rd_worker *w, const forget *f)
             if (concerns(f, e)) e->work.unstored = true;
 }
 
+static void note_stats(rd_worker *w)
+{
+    if (w->engine && w->o.runner->stat) w->o.runner->stat(w->engine, &w->stats);
+}
+
 /* Runs hold blocks: they begin again. */
 static void forget_first(rd_worker *w)
 {
@@ -377,16 +382,12 @@ static void forget_first(rd_worker *w)
     free(f->source);
     free(f);
     lock(w);
+    note_stats(w);
     w->forgotten++;
     tell(w);
 }
 
 /* ---- steps ---- */
-
-static void note_stats(rd_worker *w)
-{
-    if (w->engine && w->o.runner->stat) w->o.runner->stat(w->engine, &w->stats);
-}
 
 /* Given without a run; the mutex is free. */
 static void finish_recalled(rd_worker *w, entry *e, rd_event *ev)
