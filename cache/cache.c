@@ -84,16 +84,6 @@ static int has(rd_cache *c, const rd_key *model, const rd_key *key, bool *there)
     return sqlite3_reset(st);
 }
 
-static int begin_read(rd_cache *c)
-{
-    int rc;
-    sqlite3_stmt *st = rd_handle_sql(c, RD_SQL_BEGIN_READ, &rc);
-
-    if (st) rc = rd_handle_run(st);
-    c->reading = !rc;
-    return rc;
-}
-
 int rd_cache_count(rd_cache *c, const rd_key *model, const rd_key *keys, int n)
 {
     bool there = true;
@@ -101,7 +91,7 @@ int rd_cache_count(rd_cache *c, const rd_key *model, const rd_key *keys, int n)
 
     rd_handle_end_read(c);
     if (rd_handle_attend(c, RD_WAIT_MS, NULL)) return 0;
-    int rc = begin_read(c);
+    int rc = rd_handle_begin_read(c);
 
     while (!rc && at < n) {
         rc = has(c, model, &keys[at], &there);
@@ -151,7 +141,7 @@ rd_status rd_cache_row_open(rd_cache *c, const rd_key *model, const rd_key *key,
 
     if (c->open) rd_handle_end_read(c);
     if (!c->reading && rd_handle_attend(c, RD_WAIT_MS, err)) return err ? err->status : RD_IO;
-    if (!c->reading && c->expected > 0) rc = begin_read(c);
+    if (!c->reading && c->expected > 0) rc = rd_handle_begin_read(c);
     if (!rc) rc = rd_handle_find(c, model, key, f);
     if (rc == SQLITE_DONE) return miss(c, err);
     if (rc != SQLITE_ROW) return broken(c, rc, err);

@@ -379,6 +379,16 @@ void rd_handle_mark_wrong(rd_cache *c, int64_t id)
     if (c->n_wrong < RD_MOST_WRONG) c->wrong[c->n_wrong++] = id;
 }
 
+int rd_handle_begin_read(rd_cache *c)
+{
+    int rc;
+    sqlite3_stmt *st = rd_handle_sql(c, RD_SQL_BEGIN_READ, &rc);
+
+    if (st) rc = rd_handle_run(st);
+    c->reading = !rc;
+    return rc;
+}
+
 /* Before anything that is not the next row of a restore. */
 void rd_handle_end_read(rd_cache *c)
 {

@@ -109,6 +109,8 @@ int rd_handle_checkpoint(rd_cache *c, bool empty, int wait_ms);
 int rd_handle_find(rd_cache *c, const rd_key *model, const rd_key *key, rd_found *out);
 void rd_handle_mark_wrong(rd_cache *c, int64_t id);
 int rd_handle_remove(rd_cache *c, int64_t id); /* in a transaction. An SQLite code */
+/* What follows sees the file as it is now, whatever others write. An SQLite code. */
+int rd_handle_begin_read(rd_cache *c);
 void rd_handle_end_read(rd_cache *c);
 int64_t rd_handle_now(const rd_cache *c);
 

@@ -86,7 +86,7 @@ static bool take_name(sqlite3_stmt *st, int column, rd_key *out)
     return true;
 }
 
-/* The row at *id or the next after it; *id becomes its own. */
+/* The row at *id or the next after it; *id becomes its own. In a transaction: another may write between its steps. */
 static int check_next(rd_cache *c, int64_t *id, bool *more, bool *right)
 {
     rd_key model, key;
@@ -125,7 +125,19 @@ static bool has_orphans(rd_cache *c)
            !rd_handle_number(c, RD_SQL_PAYLOADS, &payloads) && payloads > rows;
 }
 
-static rd_status remove_ids(rd_cache *c, const int64_t *ids, int n, rd_error *err)
+/* Under the lock, and only what is still there and still wrong: ids are used again. */
+static int remove_wrong(rd_cache *c, int64_t id, int64_t *bad)
+{
+    int64_t is = id;
+    bool more, right;
+    int rc = check_next(c, &is, &more, &right);
+
+    if (rc || !more || is != id || right) return rc;
+    ++*bad;
+    return rd_handle_remove(c, id);
+}
+
+static rd_status remove_ids(rd_cache *c, const int64_t *ids, int n, int64_t *bad, rd_error *err)
 {
     int rc = SQLITE_OK;
 
@@ -133,12 +145,21 @@ static rd_status remove_ids(rd_cache *c, const int64_t *ids, int n, rd_error *er
     rd_status s = rd_handle_begin(c, RD_WAIT_PERSON_MS, err);
 
     if (s) return s;
-    for (int i = 0; !rc && i < n; i++) rc = rd_handle_remove(c, ids[i]);
+    for (int i = 0; !rc && i < n; i++) rc = remove_wrong(c, ids[i], bad);
     if (!rc) rc = sqlite3_exec(c->db, orphans, NULL, NULL, NULL);
     if (!rc) return rd_handle_commit(c, err);
     s = rd_handle_fail(c, rc, "removing", err);
     rd_handle_undo(c);
     return s;
+}
+
+static int look_at_next(rd_cache *c, int64_t *id, bool *more, bool *right)
+{
+    int rc = rd_handle_begin_read(c);
+
+    if (!rc) rc = check_next(c, id, more, right);
+    rd_handle_end_read(c);
+    return rc;
 }
 
 rd_status rd_cache_verify(rd_cache *c, int64_t *rows, int64_t *bad, rd_error *err)
@@ -160,20 +181,17 @@ rd_status rd_cache_verify(rd_cache *c, int64_t *rows, int64_t *bad, rd_error *er
         return rd_fail(err, RD_IO, "%s: damaged, set aside: %s", c->o.dir, text);
     }
     for (bool right, more;;) {
-        rc = check_next(c, &id, &more, &right);
+        rc = look_at_next(c, &id, &more, &right);
         if (rc) return rd_handle_fail(c, rc, "verifying", err);
         if (!more) break;
         ++*rows;
-        if (!right) {
-            ++*bad;
-            wrong[n++] = id;
-        }
-        if (n == 64 && remove_ids(c, wrong, n, err)) return err->status;
+        if (!right) wrong[n++] = id;
+        if (n == 64 && remove_ids(c, wrong, n, bad, err)) return err->status;
         if (n == 64) n = 0;
         if (id == INT64_MAX) break;
         id++;
     }
-    return remove_ids(c, wrong, n, err);
+    return remove_ids(c, wrong, n, bad, err);
 }
 
 /* ---- trim and purge ---- */

@@ -11,6 +11,7 @@
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <sqlite3.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <fcntl.h>
@@ -117,6 +118,7 @@ static void start(storm *s, int role)
     if (!s->child[role]) {
         int64_t firsts[WRITERS] = { s->next[0], s->next[1] };
 
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
         signal(SIGPIPE, SIG_DFL);
         if (role < WRITERS) write_for_ever(s->dir, s->next[role], s->most, ends[1]);
         if (role == WRITERS) read_for_ever(s->dir, firsts);
