@@ -14,6 +14,7 @@
 #include "core/base/cancel.h"
 #include "core/base/dtype.h"
 #include "core/base/log.h"
+#include "core/base/pack.h"
 #include "core/base/status.h"
 
 #include <stdbool.h>
@@ -60,6 +61,10 @@ typedef struct rd_matrix {
     rd_dtype dtype;
     int rows, cols;
     const float *scale;
+    /* Not RD_PACK_NONE: `data` are panels (core/format/packed.h) at a multiple of 64 bytes, `scale` one float for each
+     * row of the panels; the bytes stay where they are for as long as the device is open, so that a backend may use
+     * them in place. */
+    rd_pack pack;
 } rd_matrix;
 
 /* Activations on the device: float32 [rows, cols]. */

@@ -65,7 +65,7 @@ static rd_status find_in_file(void *user, const char *name, int rows, int cols, 
             return rd_fail(err, RD_INVALID, "%s is %s, expected [%d]", name, shape, cols);
         return rd_fail(err, RD_INVALID, "%s is %s, expected [%d, %d]", name, shape, rows, cols);
     }
-    *out = (rd_matrix){ t->data, t->dtype, rows, cols, scale ? scale->data : NULL };
+    *out = (rd_matrix){ t->data, t->dtype, rows, cols, scale ? scale->data : NULL, RD_PACK_NONE };
     return RD_OK;
 }
 

@@ -228,7 +228,7 @@ static rd_status make(void *user, const char *name, int rows, int cols, rd_matri
         w->scale = rd_resize(w->scale, (size_t)rows, sizeof *w->scale);
         w->scale_rows = (size_t)rows;
     }
-    *out = (rd_matrix){ w->data, type, rows, cols, type == RD_I8 ? w->scale : NULL };
+    *out = (rd_matrix){ w->data, type, rows, cols, type == RD_I8 ? w->scale : NULL, RD_PACK_NONE };
     if (is_router(name)) {
         make_router(w, rows, cols);
         return RD_OK;
