@@ -51,7 +51,7 @@ static const rd_option tokenize_options[] = {
 };
 
 static const rd_option quantize_options[] = {
-    { "--weights", "int8", "the packed format" },
+    { "--weights", "int8|int4", "the packed format; int8 without it" },
     { "--json", NULL, "say what was done as JSON" },
     END,
 };
