@@ -48,16 +48,42 @@ static const rd_kernels *kernels_named(const char *isa, rd_error *err)
     return NULL;
 }
 
+/* What multiplies bytes beside `k`, and the name of both. */
+static const rd_packed_kernels *packed_of(const rd_kernels *k, const char **name)
+{
+    *name = k->name;
+#if defined(__x86_64__)
+    bool half = k == &rd_kernels_avx512_bf16;
+
+    if (half || k == &rd_kernels_avx512) {
+        bool vnni = __builtin_cpu_supports("avx512vnni");
+
+        *name = half   ? vnni ? "avx512-bf16-vnni" : "avx512-bf16, no vnni"
+                : vnni ? "avx512-vnni"
+                       : "avx512, no vnni";
+        return vnni ? &rd_packed_avx512 : &rd_packed_avx2;
+    }
+    if (k == &rd_kernels_avx2) return &rd_packed_avx2;
+    if (!__builtin_cpu_supports("avx2")) *name = "plain, no avx2";
+#endif
+    return &rd_packed_plain;
+}
+
 static void cpu_close(rd_device *d)
 {
     if (!d) return;
     for (int i = 0; d->scores && i < rd_cpu_pool_threads(d->pool); i++) {
         free(d->scores[i]);
         free(d->logits[i]);
+        free(d->inner[i]);
     }
     rd_cpu_pool_free(d->pool);
     rd_gemm_train_close(d->gemm);
     free(d->half);
+    free(d->bytes_in);
+    free(d->tile);
+    free(d->tile_room);
+    free(d->inner);
     free(d->own);
     free(d->tile_k);
     free(d->tile_v);
@@ -80,18 +106,20 @@ static rd_status cpu_open(const rd_device_options *o, rd_device **out, rd_error 
     rd_device *d = rd_alloc0(sizeof *d);
 
     d->kernels = kernels;
+    d->packed = packed_of(kernels, &d->isa);
     d->precision = o->precision;
     d->pool = rd_cpu_pool_new(threads);
     threads = rd_cpu_pool_threads(d->pool);
     d->scores = rd_alloc_array((size_t)threads, sizeof *d->scores);
     d->logits = rd_alloc_array((size_t)threads, sizeof *d->logits);
+    d->inner = rd_alloc_array((size_t)threads, sizeof *d->inner);
     *out = d;
     return RD_OK;
 }
 
 static void cpu_describe(rd_device *d, rd_device_info *out)
 {
-    *out = (rd_device_info){ .isa = d->kernels->name,
+    *out = (rd_device_info){ .isa = d->isa,
                              .threads = rd_cpu_pool_threads(d->pool),
                              .bytes = d->bytes };
 }
@@ -199,7 +227,7 @@ static rd_status cpu_embed(rd_device *d, rd_view out, const rd_weight *table, co
         if (tokens[r] < 0 || tokens[r] >= table->rows)
             return rd_fail(err, RD_INVALID, "token %d of a vocabulary of %d", tokens[r],
                            table->rows);
-        for (int k = 0; k < out.cols; k++) to[k] = rd_cpu_cell(table, tokens[r], k);
+        rd_cpu_row(table, tokens[r], to);
     }
     return RD_OK;
 }
@@ -220,61 +248,6 @@ static rd_status cpu_add(rd_device *d, rd_view x, rd_view y, rd_error *err)
 
     (void)d, (void)err;
     for (size_t i = 0; i < n; i++) x.data[i] += y.data[i];
-    return RD_OK;
-}
-
-void rd_to_half(uint16_t *to, size_t stride, const float *x, int cols)
-{
-    for (int k = 0; k < cols; k++) to[k] = rd_f32_to_bf16(x[k]);
-    if ((size_t)cols < stride) to[cols] = 0;
-}
-
-/* Rows as the weight wants them: as they are, or rounded into `half`. */
-rd_status rd_cpu_rows_in(rd_device *d, rd_view x, const rd_weight *w, rd_rows_in *out,
-                         rd_error *err)
-{
-    size_t stride = ((size_t)x.cols + 1) / 2 * 2;
-
-    *out = (rd_rows_in){ .x = x.data, .stride = (size_t)x.cols, .rows = x.rows };
-    if (!rd_wants_half(d, w)) return RD_OK;
-    if (rd_cpu_room(&d->half, &d->half_n, stride * (size_t)x.rows, sizeof *d->half, "activations",
-                    err))
-        return RD_NO_MEMORY;
-    for (int r = 0; r < x.rows; r++)
-        rd_to_half(d->half + (size_t)r * stride, stride, x.data + (size_t)r * (size_t)x.cols,
-                   x.cols);
-    out->x = d->half;
-    out->stride = stride;
-    return RD_OK;
-}
-
-typedef struct product_job {
-    const rd_kernels *kernels;
-    rd_view out;
-    const rd_weight *w;
-    rd_rows_in x;
-    int panels; /* in one piece */
-} product_job;
-
-static void product_piece(void *user, int piece, int thread)
-{
-    product_job *j = user;
-    int from = piece * j->panels, to = from + j->panels, all = rd_panels_of(j->w);
-
-    (void)thread;
-    j->kernels->product(j->out.data + from * RD_PANEL, (size_t)j->out.cols, &j->x, j->w, from,
-                        to < all ? to : all);
-}
-
-rd_status rd_cpu_linear(rd_device *d, rd_view out, rd_view x, const rd_weight *w, rd_error *err)
-{
-    product_job j = { .kernels = d->kernels, .out = out, .w = w };
-    int panels = rd_panels_of(w), threads = rd_cpu_pool_threads(d->pool);
-
-    if (rd_cpu_rows_in(d, x, w, &j.x, err)) return RD_NO_MEMORY;
-    j.panels = (panels + 2 * threads - 1) / (2 * threads);
-    j.panels += j.panels & 1;
-    rd_cpu_pool_run(d->pool, (panels + j.panels - 1) / j.panels, product_piece, &j);
     return RD_OK;
 }
 

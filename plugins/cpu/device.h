@@ -5,6 +5,7 @@
 #include "core/backend.h"
 #include "plugins/cpu/gemm_train.h"
 #include "plugins/cpu/kernels.h"
+#include "plugins/cpu/packed.h"
 #include "plugins/cpu/pool.h"
 
 /* What one chunk of the vocabulary says about one row. */
@@ -15,6 +16,8 @@ typedef struct part {
 
 struct rd_device {
     const rd_kernels *kernels;
+    const rd_packed_kernels *packed;
+    const char *isa;
     rd_precision precision;
     rd_cpu_pool *pool;
     rd_gemm_train *gemm;
@@ -23,14 +26,22 @@ struct rd_device {
     /* Scratch; each grows outside of a pass' inner work only. */
     uint16_t *half;
     size_t half_n;
+    char *bytes_in; /* rows as bytes, and as tiles */
+    size_t bytes_in_n;
+    rd_tile *tile;
+    size_t tile_n;
+    char *tile_room;
+    size_t tile_room_n;
     float *own; /* keys and values of the rows of a pass */
     size_t own_n;
     const float **tile_k, **tile_v;
     size_t tiles_n;
     float **scores; /* [threads] */
     size_t scores_n;
-    float *work; /* experts' and mlp's inner rows */
+    float *work; /* what the router says, experts' results, a dense mlp's inner rows */
     size_t work_n;
+    float **inner; /* [threads]: one expert's inner rows */
+    size_t inner_n;
     part *parts;
     size_t parts_n;
     float **logits; /* [threads] */
@@ -56,11 +67,25 @@ static inline bool rd_wants_half(const rd_device *d, const rd_weight *w)
     return d->kernels->half && w->kind == RD_PANELS_BF16;
 }
 
+static inline bool rd_is_packed(const rd_weight *w)
+{
+    return w->kind == RD_PACKED_INT8 || w->kind == RD_PACKED_INT4;
+}
+
+/* A row of a weight as numbers. */
+void rd_cpu_row(const rd_weight *w, int n, float *out);
+
 void rd_to_half(uint16_t *to, size_t stride, const float *x, int cols);
-/* Rows as the weight wants them: as they are, or rounded into `half`. */
+/* Rows as a weight that is not packed wants them: as they are, or rounded into `half`. */
 rd_status rd_cpu_rows_in(rd_device *d, rd_view x, const rd_weight *w, rd_rows_in *out,
                          rd_error *err);
-float rd_cpu_cell(const rd_weight *w, int n, int k);
+/* Rows as bytes, and as tiles of bytes, in scratch that holds until the next call of either. */
+rd_status rd_cpu_bytes(rd_device *d, rd_view x, rd_byte_rows *out, rd_error *err);
+/* The rows index[0..rows) of x, or its first ones (NULL). */
+rd_status rd_cpu_tiles(rd_device *d, rd_view x, const int *index, int rows, const rd_tile **out,
+                       int *n, rd_error *err);
+/* Panels of one piece of work, so that there are several pieces for each thread. */
+int rd_cpu_piece(const rd_device *d, int panels, int most);
 
 /* The verbs that have a file of their own; core/backend.h says what they do. */
 rd_status rd_cpu_take(rd_device *d, const rd_matrix *m, bool exact, rd_weight **out, rd_error *err);

@@ -14,8 +14,9 @@ typedef struct pick_job {
     rd_device *d;
     const rd_weight *head;
     const rd_pick_query *q;
-    rd_rows_in x;
-    int chunks;
+    rd_rows_in x;         /* of a head that is not packed */
+    const rd_tile *tiles; /* of one that is */
+    int n_tiles, chunks;
 } pick_job;
 
 static bool is_banned(const rd_pick_query *q, int32_t id)
@@ -72,8 +73,11 @@ static void pick_piece(void *user, int chunk, int thread)
     int ld = PICK_PANELS * RD_PANEL;
     float *logits = j->d->logits[thread];
 
-    j->d->kernels->product(logits, (size_t)ld, &j->x, j->head, from, to);
-    for (int r = 0; r < j->x.rows; r++) {
+    if (j->tiles)
+        j->d->packed->product(logits, (size_t)ld, j->tiles, j->n_tiles, j->head, from, to);
+    else
+        j->d->kernels->product(logits, (size_t)ld, &j->x, j->head, from, to);
+    for (int r = 0; r < j->q->n_rows; r++) {
         float *row = logits + (size_t)r * (size_t)ld;
         part *p = &j->d->parts[(size_t)r * (size_t)j->chunks + (size_t)chunk];
         int32_t watched = j->q->watched ? j->q->watched[r] : -1;
@@ -121,12 +125,14 @@ rd_status rd_cpu_pick(rd_device *d, rd_view x, const rd_weight *head, const rd_p
     pick_job j = { .d = d, .head = head, .q = q };
     size_t ld = PICK_PANELS * RD_PANEL, rows = (size_t)q->n_rows;
 
-    if (rd_cpu_rows_in(d, x, head, &j.x, err)) return RD_NO_MEMORY;
     for (int i = 0; q->rows && i < q->n_rows; i++)
         if (q->rows[i] < 0 || q->rows[i] >= x.rows)
             return rd_fail(err, RD_INVALID, "pick of row %d of %d", q->rows[i], x.rows);
     if (q->n_rows > x.rows && !q->rows)
         return rd_fail(err, RD_INVALID, "pick of %d rows of %d", q->n_rows, x.rows);
+    if (rd_is_packed(head) ? rd_cpu_tiles(d, x, q->rows, q->n_rows, &j.tiles, &j.n_tiles, err)
+                           : rd_cpu_rows_in(d, x, head, &j.x, err))
+        return RD_NO_MEMORY;
     j.x.index = q->rows;
     j.x.rows = q->n_rows;
     j.chunks = (rd_panels_of(head) + PICK_PANELS - 1) / PICK_PANELS;

@@ -6,6 +6,7 @@
 
 #include "core/base/memory.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +15,10 @@ void rd_cpu_drop(rd_device *d, rd_weight *w)
 {
     if (!w) return;
     d->bytes -= w->bytes;
-    free(w->data);
-    free(w->scale);
+    if (!w->in_place) {
+        free(w->data);
+        free(w->scale);
+    }
     free(w);
 }
 
@@ -155,8 +158,37 @@ static void take_piece(void *user, int piece, int thread)
 
 enum { TAKE_CELLS = 1 << 17 }; /* of one piece: waking a thread costs less than this */
 
+/* Panels are used where they stand. Their scales are looked at; the rest, whatever it says, is numbers. */
+static rd_status take_packed(rd_device *d, const rd_matrix *m, rd_weight **out, rd_error *err)
+{
+    size_t panels = rd_pack_panels(m->rows), bytes = rd_pack_panel_bytes(m->pack, m->cols);
+    rd_weight *w;
+
+    if (m->rows < 1 || m->cols < 1 || m->cols > RD_PACKED_COLS_MOST)
+        return rd_fail(err, RD_INVALID, "a packed weight of %d x %d", m->rows, m->cols);
+    if (!bytes || !rd_mul(panels, bytes, &bytes) || !m->data || !m->scale ||
+        (uintptr_t)m->data % 64)
+        return rd_fail(err, RD_INVALID,
+                       "a packed weight without scales, or not at a multiple of 64 bytes");
+    for (size_t i = 0; i < panels * RD_PACK_ROWS; i++)
+        if (!(m->scale[i] >= 0.0f && m->scale[i] <= FLT_MAX))
+            return rd_fail(err, RD_INVALID, "the scale of row %zu is no number from 0 up", i);
+    w = rd_alloc0(sizeof *w);
+    *w = (rd_weight){ .rows = m->rows,
+                      .cols = m->cols,
+                      .kind = m->pack == RD_PACK_INT8 ? RD_PACKED_INT8 : RD_PACKED_INT4,
+                      .data = (void *)(uintptr_t)m->data,
+                      .scale = (float *)(uintptr_t)m->scale,
+                      .bytes = bytes + panels * RD_PACK_ROWS * sizeof(float),
+                      .in_place = true };
+    d->bytes += w->bytes;
+    *out = w;
+    return RD_OK;
+}
+
 rd_status rd_cpu_take(rd_device *d, const rd_matrix *m, bool exact, rd_weight **out, rd_error *err)
 {
+    if (m->pack != RD_PACK_NONE) return take_packed(d, m, out, err);
     bool vector = m->rows == 1;
     bool keep = exact || d->precision == RD_EXACT;
     rd_weight *w = rd_alloc0(sizeof *w);
@@ -193,7 +225,7 @@ rd_status rd_cpu_take(rd_device *d, const rd_matrix *m, bool exact, rd_weight **
     return RD_OK;
 }
 
-float rd_cpu_cell(const rd_weight *w, int n, int k)
+static float cell(const rd_weight *w, int n, int k)
 {
     size_t panel = (size_t)n / RD_PANEL, lane = (size_t)n % RD_PANEL, cols = (size_t)w->cols;
 
@@ -205,4 +237,12 @@ float rd_cpu_cell(const rd_weight *w, int n, int k)
     float x = rd_bf16_to_f32(at[2 * lane + (size_t)k % 2]);
 
     return w->scale ? x * w->scale[n] : x;
+}
+
+void rd_cpu_row(const rd_weight *w, int n, float *out)
+{
+    if (rd_is_packed(w))
+        rd_packed_row(w, n, out);
+    else
+        for (int k = 0; k < w->cols; k++) out[k] = cell(w, n, k);
 }
