@@ -13,7 +13,13 @@
 
 enum { RD_PANEL = 16, RD_QUERY_ROWS = 32 };
 
-typedef enum rd_panel_kind { RD_ROWS_F32, RD_PANELS_F32, RD_PANELS_BF16 } rd_panel_kind;
+typedef enum rd_panel_kind {
+    RD_ROWS_F32,
+    RD_PANELS_F32,
+    RD_PANELS_BF16,
+    RD_PACKED_INT8, /* as they stand in the file: plugins/cpu/packed.h */
+    RD_PACKED_INT4,
+} rd_panel_kind;
 
 struct rd_weight {
     int rows, cols;
@@ -21,6 +27,7 @@ struct rd_weight {
     void *data;
     float *scale; /* [rows padded to 16], or NULL */
     size_t bytes;
+    bool in_place; /* data and scale belong to whoever handed the weight over */
 };
 
 /* Rows of the left factor: row r stands at x + (index ? index[r] : r) * stride elements. */

@@ -1,0 +1,251 @@
+/* packed_avx512.c - products with packed weights by the byte products of AVX-512 (VNNI).
+ *
+ * Weights are the unsigned operand, four columns of sixteen rows in one register; a row's four bytes come from the tile,
+ * repeated by the load itself. int4: a group's eight registers are unpacked once for all rows of the tile; a group's
+ * sum fits in 16 bits, so that one more product with g, as pairs of 16 bits, adds it to the total. int8: two panels share
+ * each load of a row's bytes. Panels stream from memory: the first tile of a product asks for lines ahead.
+ */
+#include "plugins/cpu/kernels.h"
+#include "plugins/cpu/packed.h"
+
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { AHEAD = 4096, ROWS_INT8 = 8 };
+
+static void quantise(const float *x, int n, int8_t *q, size_t stride, int32_t *group, int32_t *sum,
+                     float *scale)
+{
+    const __m512i bare = _mm512_set1_epi32(0x7fffffff);
+    __m512i most = _mm512_setzero_si512();
+    int all = (int)stride;
+
+    for (int k = 0; k < n; k += 16) {
+        __mmask16 here = n - k >= 16 ? 0xffff : (__mmask16)((1u << (n - k)) - 1);
+        __m512i bits = _mm512_castps_si512(_mm512_maskz_loadu_ps(here, x + k));
+
+        most = _mm512_max_epu32(most, _mm512_and_si512(bits, bare));
+    }
+    uint32_t bits = _mm512_reduce_max_epu32(most);
+    bool finite = bits < 0x7f800000u;
+    float top;
+
+    memcpy(&top, &bits, sizeof top);
+    bool some = finite && top >= RD_SMALLEST;
+    __m512 by = _mm512_set1_ps(some ? 127.0f / top : 0.0f);
+    int32_t total = 0;
+
+    for (int k = 0, g = 0; k < all; k += RD_PACK_GROUP, g++) {
+        __m512i sums = _mm512_setzero_si512();
+
+        for (int h = k; h < k + RD_PACK_GROUP; h += 16) {
+            int left = some ? n - h : 0;
+            __mmask16 here = left >= 16 ? 0xffff : left > 0 ? (__mmask16)((1u << left) - 1) : 0;
+            __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(here, x + h), by));
+
+            _mm_storeu_si128((__m128i *)(void *)(q + h), _mm512_cvtepi32_epi8(v));
+            sums = _mm512_add_epi32(sums, v);
+        }
+        int32_t here = _mm512_reduce_add_epi32(sums);
+
+        group[g] = -8 * here;
+        total += here;
+    }
+    *sum = -128 * total;
+    *scale = some ? top / 127.0f : finite ? 0.0f : NAN;
+}
+
+INLINE __m512i bytes4(const uint32_t *p)
+{
+    return _mm512_set1_epi32((int)*p);
+}
+
+INLINE void put(float *out, __m512 sums, const float *scale, float by, __mmask16 rows)
+{
+    __m512 v = _mm512_mul_ps(sums, _mm512_loadu_ps(scale));
+
+    _mm512_mask_storeu_ps(out, rows, _mm512_mul_ps(v, _mm512_set1_ps(by)));
+}
+
+INLINE void fetch(const uint8_t *from, int bytes)
+{
+#pragma GCC unroll 8
+    for (int i = 0; i < bytes; i += 64) _mm_prefetch((const char *)from + AHEAD + i, _MM_HINT_T0);
+}
+
+/* One group of 32 columns: x at its first word, `rows` words to the next. */
+INLINE void group_int4(__m512i *total, const uint8_t *cell, int g, const uint32_t *x,
+                       const int32_t *bias, int rows)
+{
+    const __m512i low = _mm512_set1_epi8(15);
+    __m512i w[8];
+    __m512i by = _mm512_cvtepu8_epi32(
+        _mm_loadu_si128((const __m128i *)(const void *)(cell + 1024 + g * RD_PACK_ROWS)));
+
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++) {
+        __m512i both = _mm512_loadu_si512(cell + g * 256 + v * 64);
+
+        w[v] = _mm512_and_si512(both, low);
+        w[v + 4] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+    }
+    if (rows <= 3) { /* too few sums to hide a product's latency: two for each row */
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            __m512i a = _mm512_set1_epi32(bias[r]), b = _mm512_setzero_si512();
+
+#pragma GCC unroll 4
+            for (int v = 0; v < 4; v++) {
+                a = _mm512_dpbusd_epi32(a, w[v], bytes4(x + v * rows + r));
+                b = _mm512_dpbusd_epi32(b, w[v + 4], bytes4(x + (v + 4) * rows + r));
+            }
+            total[r] = _mm512_dpwssd_epi32(total[r], _mm512_add_epi32(a, b), by);
+        }
+        return;
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) {
+        __m512i s = _mm512_set1_epi32(bias[r]);
+
+#pragma GCC unroll 8
+        for (int v = 0; v < 8; v++) s = _mm512_dpbusd_epi32(s, w[v], bytes4(x + v * rows + r));
+        total[r] = _mm512_dpwssd_epi32(total[r], s, by);
+    }
+}
+
+/* One panel by one tile of `rows` rows, a constant where this is called. */
+INLINE void tile_int4(float *out, size_t ldo, const rd_tile *t, const uint8_t *panel, size_t cells,
+                      const float *scale, __mmask16 lanes, bool first, int rows)
+{
+    const uint32_t *x = t->q;
+    const int32_t *bias = t->group;
+    __m512 sums[RD_TILE_ROWS]; /* they wait in memory: the registers are full */
+
+    for (int r = 0; r < rows; r++) sums[r] = _mm512_setzero_ps();
+    for (size_t c = 0; c < cells;) {
+        size_t end = c + RD_CELLS_AT_ONCE < cells ? c + RD_CELLS_AT_ONCE : cells;
+        __m512i total[RD_TILE_ROWS];
+
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) total[r] = _mm512_setzero_si512();
+        for (; c < end; c++, panel += RD_PACK_CELL) {
+            for (int g = 0; g < 4; g++, x += 8 * rows, bias += rows) {
+                if (first) fetch(panel + g * 256, 256);
+                group_int4(total, panel, g, x, bias, rows);
+            }
+            if (first) fetch(panel + 1024, 64);
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++)
+            sums[r] = _mm512_add_ps(sums[r], _mm512_cvtepi32_ps(total[r]));
+    }
+    for (int r = 0; r < rows; r++) put(out + (size_t)r * ldo, sums[r], scale, t->scale[r], lanes);
+}
+
+/* `panels` panels (1 or 2) by `n` rows of a tile of `rows`, from row `at` on. */
+INLINE void tile_int8(float *out, size_t ldo, const rd_tile *t, const uint8_t *panel, size_t words,
+                      const float *scale, __mmask16 lanes, bool first, int at, int n, int panels)
+{
+    size_t rows = (size_t)t->rows, bytes = words * 64;
+    const uint32_t *x = t->q + at;
+    __m512i total[ROWS_INT8][2];
+
+#pragma GCC unroll 8
+    for (int r = 0; r < n; r++)
+        for (int p = 0; p < panels; p++) total[r][p] = _mm512_set1_epi32(t->sum[at + r]);
+    for (size_t k = 0; k < words; k++, x += rows) {
+        __m512i w[2];
+
+#pragma GCC unroll 2
+        for (int p = 0; p < panels; p++) {
+            const uint8_t *from = panel + (size_t)p * bytes + k * 64;
+
+            w[p] = _mm512_loadu_si512(from);
+            if (first) fetch(from, 64);
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < n; r++) {
+            __m512i a = bytes4(x + r);
+
+#pragma GCC unroll 2
+            for (int p = 0; p < panels; p++)
+                total[r][p] = _mm512_dpbusd_epi32(total[r][p], w[p], a);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < n; r++)
+        for (int p = 0; p < panels; p++)
+            put(out + (size_t)(at + r) * ldo + p * RD_PACK_ROWS, _mm512_cvtepi32_ps(total[r][p]),
+                scale + p * RD_PACK_ROWS, t->scale[at + r], p + 1 < panels ? 0xffff : lanes);
+}
+
+static void rows_int4(float *out, size_t ldo, const rd_tile *t, const uint8_t *panel, size_t cells,
+                      const float *scale, __mmask16 lanes, bool first)
+{
+#define ROWS(n) \
+    case n: tile_int4(out, ldo, t, panel, cells, scale, lanes, first, n); break;
+    switch (t->rows) {
+        ROWS(1)
+        ROWS(2)
+        ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13)
+            ROWS(14) ROWS(15) ROWS(16) default : break;
+    }
+#undef ROWS
+}
+
+static void rows_int8(float *out, size_t ldo, const rd_tile *t, const uint8_t *panel, size_t words,
+                      const float *scale, __mmask16 lanes, bool first, int panels)
+{
+    int parts = (t->rows + ROWS_INT8 - 1) / ROWS_INT8;
+
+    for (int i = 0, at = 0; i < parts; i++) {
+        int n = (t->rows - at + parts - i - 1) / (parts - i);
+
+#define ROWS(r)                                                                        \
+    case r:                                                                            \
+        if (panels == 2)                                                               \
+            tile_int8(out, ldo, t, panel, words, scale, lanes, first && !i, at, r, 2); \
+        else                                                                           \
+            tile_int8(out, ldo, t, panel, words, scale, lanes, first && !i, at, r, 1); \
+        break;
+        switch (n) {
+            ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) default : break;
+        }
+#undef ROWS
+        at += n;
+    }
+}
+
+static void product(float *out, size_t ldo, const rd_tile *tiles, int n, const struct rd_weight *w,
+                    int from, int to)
+{
+    bool int8 = w->kind == RD_PACKED_INT8;
+    size_t cells = rd_pack_cells(w->cols);
+    size_t bytes = rd_pack_panel_bytes(int8 ? RD_PACK_INT8 : RD_PACK_INT4, w->cols);
+
+    for (int p = from, step; p < to; p += step) {
+        const uint8_t *panel = (const uint8_t *)w->data + (size_t)p * bytes;
+        const float *scale = w->scale + (size_t)p * RD_PACK_ROWS;
+
+        step = int8 && p + 1 < to ? 2 : 1;
+        int left = w->rows - (p + step - 1) * RD_PACK_ROWS;
+        __mmask16 lanes = left >= RD_PACK_ROWS ? 0xffff : (__mmask16)((1u << left) - 1);
+
+        for (int i = 0; i < n; i++) {
+            float *o = out + (size_t)tiles[i].first * ldo + (p - from) * RD_PACK_ROWS;
+
+            if (int8)
+                rows_int8(o, ldo, &tiles[i], panel, cells * (RD_PACK_COLS / 4), scale, lanes, !i,
+                          step);
+            else
+                rows_int4(o, ldo, &tiles[i], panel, cells, scale, lanes, !i);
+        }
+    }
+}
+
+const rd_packed_kernels rd_packed_avx512 = { .name = "avx512-vnni",
+                                             .quantise = quantise,
+                                             .product = product };
