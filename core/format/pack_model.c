@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { NAME_MOST = 150, BATCH_BYTES = 4 << 20, LINE = 64, FIRST = -1, LAST = INT_MAX };
+enum { NAME_MOST = 150, BATCH_BYTES = 4 << 20, FIRST = -1, LAST = INT_MAX };
 
 /* ---- the order ---- */
 
@@ -64,6 +64,7 @@ typedef struct weight {
 
 typedef struct packer {
     const rd_pack_job *job;
+    bool has_experts;
     rd_safetensors *file;
     weight *list;
     int n;
@@ -96,13 +97,6 @@ static bool ends_with(const char *name, const char *end)
     size_t n = strlen(name), m = strlen(end);
 
     return n >= m && !strcmp(name + n - m, end);
-}
-
-static rd_pack pack_of(const packer *p, const rd_tensor *t, const char *name)
-{
-    if (t->rank != 2 || ends_with(name, ".mlp.gate.weight")) return RD_PACK_NONE;
-    return strstr(name, "word_embeddings") || !strncmp(name, "lm_head", 7) ? RD_PACK_INT8
-                                                                           : p->job->pack;
 }
 
 static bool is_float(rd_dtype t)
@@ -147,7 +141,7 @@ static rd_status add_weight(packer *p, const rd_tensor *t, rd_error *err)
     snprintf(w->name, sizeof w->name, "%.*s", (int)strlen(t->name) - (rows8 ? 2 : 0), t->name);
     w->t = t;
     w->place = place_of(w->name);
-    w->pack = pack_of(p, t, w->name);
+    w->pack = t->rank == 2 ? rd_pack_of(p->job->pack, p->has_experts, w->name) : RD_PACK_NONE;
     if (rows8 && find_scale(p, w, err)) return err->status;
     if (rows8 && !w->pack) return rd_fail(err, RD_INVALID, "%s is int8; it is exact", w->name);
     if (w->pack && (t->shape[0] < 1 || t->shape[1] < 1 || t->shape[0] > INT_MAX - RD_PACK_ROWS ||
@@ -227,7 +221,7 @@ static bool breaks_line(const weight *w)
 {
     size_t n = w->t->bytes / rd_dtype_bytes(w->t->dtype);
 
-    return !w->pack && n * sizeof(float) % LINE != 0;
+    return !w->pack && n * sizeof(float) % RD_PACK_LINE != 0;
 }
 
 /* The panels of what belongs together, then its scales: they are checked when a model is opened, and lie close. */
@@ -452,15 +446,18 @@ static rd_status pack_into(packer *p, rd_pack_result *out, rd_error *err)
     return s;
 }
 
-static rd_status check_job(const rd_pack_job *job, rd_error *err)
+static rd_status check_job(packer *p, rd_error *err)
 {
-    rd_model_config config;
+    const rd_pack_job *job = p->job;
+    rd_model_config c;
     struct stat a, b;
 
     if (!rd_pack_name(job->pack)) return rd_fail(err, RD_INVALID, "no scheme is named");
     if (!stat(job->in, &a) && !stat(job->out, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
         return rd_fail(err, RD_INVALID, "%s: a model cannot be packed onto itself", job->out);
-    return rd_config_read(job->in, &config, err);
+    if (rd_config_read(job->in, &c, err)) return err->status;
+    p->has_experts = c.first_k_dense_replace < c.num_hidden_layers;
+    return RD_OK;
 }
 
 rd_status rd_pack_model(const rd_pack_job *job, rd_pack_result *out, rd_error *err)
@@ -470,7 +467,7 @@ rd_status rd_pack_model(const rd_pack_job *job, rd_pack_result *out, rd_error *e
     rd_error local = { 0 }, why = { 0 };
 
     if (!err) err = &local;
-    rd_status s = check_job(job, err);
+    rd_status s = check_job(&p, err);
 
     if (!s) s = rd_safetensors_open(job->in, &p.file, err);
     if (!s && (s = list_weights(&p, &why))) rd_fail(err, s, "%s: %s", job->in, why.text);

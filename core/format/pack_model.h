@@ -1,7 +1,7 @@
 /* pack_model.h - a model folder into one whose weights are packed (packed.h): redraft quantize.
  *
- * Reads any float checkpoint, in shards or whole, or our int8-row. Every matrix is packed but the router; embedding and
- * head are int8 whatever the scheme; router, biases and norms become float32. In the file the weights stand in the order of
+ * Reads any float checkpoint, in shards or whole, or our int8-row. Every matrix is packed but the router, as
+ * rd_pack_of says; router, biases and norms become float32. In the file the weights stand in the order of
  * use, layer by layer, those of one expert together, each at a multiple of 64 bytes. Memory: one panel of the widest matrix
  * and its scales; pages of the source are given back as they are done with.
  */
@@ -11,8 +11,6 @@
 #include "core/format/packed.h"
 
 #include <stddef.h>
-
-#define RD_PACKED_VERSION "1"
 
 typedef struct rd_pack_job {
     const char *in, *out; /* folders */

@@ -27,6 +27,17 @@ const char *rd_pack_name(rd_pack p)
     return p >= RD_PACK_NONE && p <= RD_PACK_INT4 ? names[p] : NULL;
 }
 
+rd_pack rd_pack_of(rd_pack scheme, bool has_experts, const char *name)
+{
+    static const char *const int8[] = { "word_embeddings.", "lm_head.", ".attention.",
+                                        ".shared_experts." };
+
+    if (strstr(name, ".mlp.gate.")) return RD_PACK_NONE;
+    for (size_t i = 0; i < sizeof int8 / sizeof *int8; i++)
+        if (strstr(name, int8[i])) return RD_PACK_INT8;
+    return has_experts && !strstr(name, ".experts.") ? RD_PACK_INT8 : scheme;
+}
+
 static float largest(const float *w, int n)
 {
     float top = 0.0f;
