@@ -184,7 +184,7 @@ static rd_status bind(const binding *b, bool exact, int rows, int cols, rd_weigh
 {
     char name[112];
     va_list args;
-    rd_matrix m;
+    rd_matrix m = { 0 };
     rd_error inner = { 0 };
 
     va_start(args, format);
