@@ -85,6 +85,8 @@ static void cpu_close(rd_device *d)
     free(d->tile_room);
     free(d->inner);
     free(d->own);
+    free(d->angles.data);
+    free(d->angles.positions);
     free(d->tile_k);
     free(d->tile_v);
     free(d->scores);
@@ -279,7 +281,7 @@ const rd_backend *rd_cpu_backend(void)
         .kv_block_bytes = rd_cpu_kv_block_bytes,
         .kv_read = rd_cpu_kv_read,
         .kv_write = rd_cpu_kv_write,
-        .kv_layout = "float32, keys [dim][token]",
+        .kv_layout = "float32, keys [dim][token]; bf16, in pairs",
         .kv_host = rd_cpu_kv_host,
         .begin = cpu_begin,
         .end = cpu_end,

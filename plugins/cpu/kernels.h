@@ -42,10 +42,24 @@ typedef struct rd_rows_in {
 /* One head's queries (at most RD_QUERY_ROWS rows) over tiles of keys: all tiles are full but for the
  * last, of which `last` keys count. */
 typedef struct rd_tiles {
-    const float *const *k; /* [tiles] of [head_dim][tile] */
-    const float *const *v; /* [tiles] of [tile][head_dim] */
+    const void *const *k; /* [tiles] of float32 [head_dim][tile]; bf16: [head_dim / 2][tile][2] */
+    const void *const *v; /* [tiles] of float32 [tile][head_dim]; bf16: [tile / 2][head_dim][2] */
     int tiles, tile, last, head_dim;
 } rd_tiles;
+
+/* Rows of neighbouring heads that share keys and values. Head h of row r: q + r * stride + h * head_dim. */
+typedef struct rd_queries {
+    const float *q;
+    float *out;
+    size_t stride, out_stride;
+    int rows, heads;
+} rd_queries;
+
+/* Attention over tiles of bf16, where the processor multiplies that; `room`: rd_attend_bf16_floats, at a multiple of 64
+ * bytes. Only tiles and heads that fit. */
+bool rd_attend_bf16_fits(int tile, int head_dim);
+size_t rd_attend_bf16_floats(int rows, int heads, int head_dim);
+void rd_attend_bf16(const rd_queries *q, const rd_tiles *t, float *room);
 
 typedef struct rd_kernels {
     const char *name;

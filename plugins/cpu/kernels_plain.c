@@ -56,7 +56,7 @@ static void attend(float *out, size_t out_stride, const float *q, size_t stride,
         float *o = out + (size_t)r * out_stride, top = -INFINITY, sum = 0.0f;
 
         for (int j = 0; j < keys; j++) {
-            const float *k = t->k[j / t->tile] + j % t->tile;
+            const float *k = (const float *)t->k[j / t->tile] + j % t->tile;
             float dot = 0.0f;
 
             for (int d = 0; d < t->head_dim; d++) dot += a[d] * k[d * t->tile];
@@ -69,7 +69,8 @@ static void attend(float *out, size_t out_stride, const float *q, size_t stride,
         }
         for (int d = 0; d < t->head_dim; d++) o[d] = 0.0f;
         for (int j = 0; j < keys; j++) {
-            const float *v = t->v[j / t->tile] + (size_t)(j % t->tile) * (size_t)t->head_dim;
+            const float *v =
+                (const float *)t->v[j / t->tile] + (size_t)(j % t->tile) * (size_t)t->head_dim;
 
             for (int d = 0; d < t->head_dim; d++) o[d] += scores[j] / sum * v[d];
         }

@@ -287,7 +287,7 @@ INLINE void mix_rows(float *out, size_t out_stride, const float *p, size_t ld, c
         for (int i = 0; i < rows; i++) acc[i] = (v16){ 0 };
         for (int b = 0; b < t->tiles; b++) {
             int keys = b + 1 < t->tiles ? t->tile : t->last;
-            const float *v = t->v[b] + d, *pb = p + (size_t)b * (size_t)t->tile;
+            const float *v = (const float *)t->v[b] + d, *pb = p + (size_t)b * (size_t)t->tile;
 
             for (int j = 0; j < keys; j++) {
                 v16 vj = load(v + (size_t)j * (size_t)t->head_dim);
@@ -307,7 +307,7 @@ INLINE void mix_rows(float *out, size_t out_stride, const float *p, size_t ld, c
 
                 for (int j = 0; j < keys; j++)
                     sum += p[(size_t)i * ld + (size_t)b * (size_t)t->tile + (size_t)j] *
-                           t->v[b][(size_t)j * (size_t)t->head_dim + (size_t)d];
+                           ((const float *)t->v[b])[(size_t)j * (size_t)t->head_dim + (size_t)d];
             }
             out[(size_t)i * out_stride + (size_t)d] = sum;
         }
