@@ -208,14 +208,13 @@ static rd_status cpu_download(rd_device *d, float *to, rd_view from, rd_error *e
 static rd_status cpu_begin(rd_device *d, int rows, rd_error *err)
 {
     (void)rows, (void)err;
-    rd_cpu_pool_hot(d->pool, true);
+    rd_cpu_pool_wake(d->pool);
     return RD_OK;
 }
 
 static rd_status cpu_end(rd_device *d, rd_error *err)
 {
-    (void)err;
-    rd_cpu_pool_hot(d->pool, false);
+    (void)d, (void)err;
     return RD_OK;
 }
 
