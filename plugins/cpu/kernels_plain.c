@@ -37,6 +37,14 @@ static void gate(float *h, const float *up, int n)
     for (int i = 0; i < n; i++) h[i] = h[i] / (1.0f + expf(-h[i])) * up[i];
 }
 
+static rd_top top_two(const float *x, int n)
+{
+    rd_top t = { -1, -1, -INFINITY, -INFINITY };
+
+    for (int i = 0; i < n; i++) rd_top_offer(&t, x[i], i);
+    return t;
+}
+
 static float sum_exp(const float *x, int n, float top)
 {
     float sum = 0.0f;
@@ -84,4 +92,5 @@ const rd_kernels rd_kernels_plain = { .name = "plain",
                                       .norm = norm,
                                       .gate = gate,
                                       .attend = attend,
+                                      .top_two = top_two,
                                       .sum_exp = sum_exp };

@@ -15,7 +15,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { ROWS_INT8 = 8, WORDS_AT_ONCE = 4, LINE = 64, LINES_A_GROUP = 5, NEAR = 8192 };
+enum { ROWS_INT8 = 8, PAIR_ROWS = 4, WORDS_AT_ONCE = 4, LINE = 64, LINES_A_GROUP = 5, NEAR = 8192 };
 
 static void quantise(const float *x, int n, int8_t *q, size_t stride, int32_t *group, int32_t *sum,
                      float *scale)
@@ -161,6 +161,72 @@ INLINE void tile_int4(float *out, size_t ldo, const rd_tile *t, const uint8_t *p
     for (int r = 0; r < rows; r++) put(out + (size_t)r * ldo, sums[r], scale, t->scale[r], lanes);
 }
 
+/* Two panels by a tile of many rows: each load of a row's bytes serves both. The totals wait in memory. */
+INLINE void pair_group(__m512i (*total)[2], const uint8_t *cell, size_t bytes, int g,
+                       const uint32_t *x, const int32_t *bias, size_t rows)
+{
+    const __m512i low = _mm512_set1_epi8(15);
+    __m512i w[2][8], by[2];
+
+#pragma GCC unroll 2
+    for (int p = 0; p < 2; p++) {
+        const uint8_t *from = cell + (size_t)p * bytes;
+
+        by[p] = _mm512_cvtepu8_epi32(
+            _mm_loadu_si128((const __m128i *)(const void *)(from + 1024 + g * RD_PACK_ROWS)));
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++) {
+            __m512i both = _mm512_loadu_si512(from + g * 256 + v * 64);
+
+            w[p][v] = _mm512_and_si512(both, low);
+            w[p][v + 4] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+        }
+    }
+    for (size_t r = 0; r < rows; r++) {
+        __m512i s = _mm512_set1_epi32(bias[r]), t = s;
+
+#pragma GCC unroll 8
+        for (size_t v = 0; v < 8; v++) {
+            __m512i a = _mm512_set1_epi32((int)x[v * rows + r]);
+
+            add_product(&s, w[0][v], a);
+            add_product(&t, w[1][v], a);
+        }
+        add_groups(&total[r][0], s, by[0]);
+        add_groups(&total[r][1], t, by[1]);
+    }
+}
+
+static void pair_int4(float *out, size_t ldo, const rd_tile *t, const uint8_t *panel, size_t cells,
+                      const float *scale, __mmask16 lanes, ahead *next)
+{
+    size_t rows = (size_t)t->rows, bytes = cells * RD_PACK_CELL;
+    const uint32_t *x = t->q;
+    const int32_t *bias = t->group;
+    __m512 sums[RD_TILE_ROWS][2];
+
+    memset(sums, 0, sizeof sums);
+    for (size_t c = 0; c < cells;) {
+        size_t end = c + RD_CELLS_AT_ONCE < cells ? c + RD_CELLS_AT_ONCE : cells;
+        __m512i total[RD_TILE_ROWS][2];
+
+        memset(total, 0, sizeof total);
+        for (; c < end; c++, panel += RD_PACK_CELL) {
+            for (int g = 0; g < 4; g++, x += 8 * rows, bias += rows) {
+                fetch(next, next->lines);
+                pair_group(total, panel, bytes, g, x, bias, rows);
+            }
+        }
+        for (size_t r = 0; r < rows; r++)
+            for (int p = 0; p < 2; p++)
+                sums[r][p] = _mm512_add_ps(sums[r][p], _mm512_cvtepi32_ps(total[r][p]));
+    }
+    for (size_t r = 0; r < rows; r++)
+        for (int p = 0; p < 2; p++)
+            put(out + r * ldo + p * RD_PACK_ROWS, sums[r][p], scale + p * RD_PACK_ROWS, t->scale[r],
+                p ? lanes : 0xffff);
+}
+
 /* `panels` panels (1 or 2) by `n` rows of a tile of `rows`, from row `at` on. */
 INLINE void tile_int8(float *out, size_t ldo, const rd_tile *t, const uint8_t *panel, size_t words,
                       const float *scale, __mmask16 lanes, ahead *next, int at, int n, int panels)
@@ -207,8 +273,10 @@ static void rows_int4(float *out, size_t ldo, const rd_tile *t, const uint8_t *p
         ROWS(2)
         ROWS(3)
         ROWS(4)
-        ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13) ROWS(14)
-            ROWS(15) ROWS(16) default : break;
+        ROWS(5)
+        ROWS(6)
+        ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13) ROWS(14) ROWS(15)
+            ROWS(16) default : break;
     }
 #undef ROWS
 }
@@ -257,9 +325,9 @@ static void product(float *out, size_t ldo, const rd_tile *tiles, int n, const s
         const uint8_t *panel = (const uint8_t *)w->data + (size_t)p * bytes;
         const float *scale = w->scale + (size_t)p * RD_PACK_ROWS;
 
-        step = int8 && p + 1 < to ? 2 : 1;
+        step = (int8 || tiles[0].rows >= PAIR_ROWS) && p + 1 < to ? 2 : 1;
         int left = w->rows - (p + step - 1) * RD_PACK_ROWS;
-        int lines = int8 ? WORDS_AT_ONCE * step : LINES_A_GROUP;
+        int lines = int8 ? WORDS_AT_ONCE * step : LINES_A_GROUP * step;
         __mmask16 lanes = left >= RD_PACK_ROWS ? 0xffff : (__mmask16)((1u << left) - 1);
         size_t far = (size_t)step * bytes;
         ahead next = { panel + (far > NEAR ? far : NEAR), (lines + parts - 1) / parts };
@@ -270,6 +338,8 @@ static void product(float *out, size_t ldo, const rd_tile *tiles, int n, const s
             if (int8)
                 rows_int8(o, ldo, &tiles[i], panel, cells * (RD_PACK_COLS / 4), scale, lanes, &next,
                           step);
+            else if (step == 2)
+                pair_int4(o, ldo, &tiles[i], panel, cells, scale, lanes, &next);
             else
                 rows_int4(o, ldo, &tiles[i], panel, cells, scale, lanes, &next);
         }
