@@ -85,6 +85,8 @@ static void cpu_close(rd_device *d)
     free(d->tile_room);
     free(d->inner);
     free(d->own);
+    free(d->angles.data);
+    free(d->angles.positions);
     free(d->tile_k);
     free(d->tile_v);
     free(d->scores);
@@ -206,14 +208,13 @@ static rd_status cpu_download(rd_device *d, float *to, rd_view from, rd_error *e
 static rd_status cpu_begin(rd_device *d, int rows, rd_error *err)
 {
     (void)rows, (void)err;
-    rd_cpu_pool_hot(d->pool, true);
+    rd_cpu_pool_wake(d->pool);
     return RD_OK;
 }
 
 static rd_status cpu_end(rd_device *d, rd_error *err)
 {
-    (void)err;
-    rd_cpu_pool_hot(d->pool, false);
+    (void)d, (void)err;
     return RD_OK;
 }
 
@@ -279,7 +280,7 @@ const rd_backend *rd_cpu_backend(void)
         .kv_block_bytes = rd_cpu_kv_block_bytes,
         .kv_read = rd_cpu_kv_read,
         .kv_write = rd_cpu_kv_write,
-        .kv_layout = "float32, keys [dim][token]",
+        .kv_layout = "float32, keys [dim][token]; bf16, in pairs",
         .kv_host = rd_cpu_kv_host,
         .begin = cpu_begin,
         .end = cpu_end,

@@ -14,6 +14,16 @@ typedef struct part {
     float top, second_top, sum, watched;
 } part;
 
+/* Cosines and sines of rows at positions, kept from one layer to the next. */
+typedef struct rd_angles {
+    float *data;
+    size_t data_n;
+    int32_t *positions;
+    size_t positions_n;
+    int rows, rotary_dim;
+    double theta;
+} rd_angles;
+
 struct rd_device {
     const rd_kernels *kernels;
     const rd_packed_kernels *packed;
@@ -32,9 +42,10 @@ struct rd_device {
     size_t tile_n;
     char *tile_room;
     size_t tile_room_n;
+    rd_angles angles;
     float *own; /* keys and values of the rows of a pass */
     size_t own_n;
-    const float **tile_k, **tile_v;
+    const void **tile_k, **tile_v;
     size_t tiles_n;
     float **scores; /* [threads] */
     size_t scores_n;

@@ -46,20 +46,13 @@ static void ban(const rd_pick_query *q, float *logits, int first, int n)
 
 static void look(const rd_kernels *kernels, part *p, const float *logits, int first, int n)
 {
-    *p = (part){
-        .best = -1, .second = -1, .top = -INFINITY, .second_top = -INFINITY, .watched = -INFINITY
-    };
-    for (int i = 0; i < n; i++) {
-        if (logits[i] > p->top) {
-            p->second = p->best;
-            p->second_top = p->top;
-            p->best = first + i;
-            p->top = logits[i];
-        } else if (logits[i] > p->second_top) {
-            p->second = first + i;
-            p->second_top = logits[i];
-        }
-    }
+    rd_top t = kernels->top_two(logits, n);
+
+    *p = (part){ .best = t.best < 0 ? -1 : first + t.best,
+                 .second = t.second < 0 ? -1 : first + t.second,
+                 .top = t.top,
+                 .second_top = t.second_top,
+                 .watched = -INFINITY };
     if (p->best >= 0) p->sum = kernels->sum_exp(logits, n, p->top);
 }
 
