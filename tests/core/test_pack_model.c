@@ -583,6 +583,10 @@ static void write_wide(const char *packed, const char *out)
         n++;
     }
     write_again(out, list, n, NULL);
+    for (int i = 0; i < n; i++)
+        if (find(s, list[i].name, ".q")) free((void *)(uintptr_t)list[i].data);
+    rd_safetensors_close(s);
+    rd_safetensors_close(from);
 }
 
 Test(pack_model, a_packed_model_answers_as_its_numbers_multiplied_out, .init = begin, .fini = end)
