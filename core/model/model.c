@@ -133,20 +133,21 @@ static rd_weight_source source_of(const file_source *f)
     return (rd_weight_source){ find_in_file, (void *)(uintptr_t)f };
 }
 
-/* Every byte of a panel means something; scales may be infinite, NaN or negative. Their bits tell: a positive, finite
- * float is below infinity as an unsigned number, all others are not. */
+/* Every byte of a panel means something; scales may be infinite, NaN or negative. Their bits tell: one of a number and its
+ * sum with the lowest exponent's bit has the sign's bit set, unless the number is positive and finite. A large model has
+ * 15 million of them, and this loop is most of what opening it does to them. */
 static rd_status check_scales(const rd_matrix *m, rd_error *err)
 {
     size_t n = rd_pack_panels(m->rows) * RD_PACK_ROWS;
-    uint32_t worst = 0;
+    uint32_t any = 0;
 
     for (size_t i = 0; i < n; i++) {
         uint32_t bits;
 
         memcpy(&bits, m->scale + i, sizeof bits);
-        worst = bits > worst ? bits : worst;
+        any |= bits | (bits + 0x00800000u);
     }
-    if (worst < 0x7f800000u) return RD_OK;
+    if (!(any >> 31)) return RD_OK;
     return rd_fail(err, RD_INVALID, "a scale is negative or not finite");
 }
 
