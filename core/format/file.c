@@ -196,8 +196,9 @@ rd_status rd_draft_room(const rd_draft_file *d, uint64_t bytes, rd_error *err)
     uint64_t held = (uint64_t)is.st_blocks * 512, free_bytes = disk.f_bavail * disk.f_frsize;
 
     if (bytes <= held || bytes - held <= free_bytes) return RD_OK;
-    return rd_fail(err, RD_IO, "%s: needs %llu MB; the disk has %llu MB left", d->path,
-                   (unsigned long long)(bytes >> 20), (unsigned long long)(free_bytes >> 20));
+    return rd_fail(err, RD_IO, "%s: cannot write: %s (%llu MB wanted, %llu MB free)", d->path,
+                   strerror(ENOSPC), (unsigned long long)(bytes >> 20),
+                   (unsigned long long)(free_bytes >> 20));
 }
 
 bool rd_draft_read(const rd_draft_file *d, uint64_t offset, void *to, size_t n)

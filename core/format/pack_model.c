@@ -39,15 +39,30 @@ static int part_of(const char *rest)
     return n; /* the MLP of a dense layer, and what we do not know */
 }
 
+/* The number between `before` and a dot, and what follows the dot; NULL where `text` does not begin so. */
+static const char *number_behind(const char *text, const char *before, int *out)
+{
+    size_t n = strlen(before);
+    char *end;
+
+    if (strncmp(text, before, n) != 0) return NULL;
+    long number = strtol(text + n, &end, 10);
+
+    if (end == text + n || *end != '.' || number < 0 || number > 1000000) return NULL;
+    *out = (int)number;
+    return end + 1;
+}
+
 static place place_of(const char *name)
 {
     place p = { .layer = LAST };
-    int used = 0, expert = 0;
 
     if (strstr(name, "word_embeddings")) p.layer = FIRST;
-    if (sscanf(name, "model.layers.%6d.%n", &p.layer, &used) != 1 || !used) return p;
-    p.part = part_of(name + used);
-    if (sscanf(name + used, "mlp.experts.%6d.", &expert) == 1) p.expert = expert;
+    const char *rest = number_behind(name, "model.layers.", &p.layer);
+
+    if (!rest) return p;
+    p.part = part_of(rest);
+    (void)number_behind(rest, "mlp.experts.", &p.expert);
     p.projection = strstr(name, "gate_proj") ? 0 : strstr(name, "up_proj") ? 1 : 2;
     return p;
 }
@@ -136,8 +151,9 @@ static rd_status add_weight(packer *p, const rd_tensor *t, rd_error *err)
         return rd_fail(err, RD_INVALID, "%.60s...: a name is too long", t->name);
     if (is_scale(p, t)) return RD_OK;
     if (!rows8 && !is_float(t->dtype))
-        return rd_fail(err, RD_INVALID, "%s is %s; F32, F16, BF16 or our int8-row can be packed",
-                       t->name, rd_dtype_name(t->dtype));
+        return rd_fail(err, RD_INVALID,
+                       "%s is %s; only float models and our int8-row can be packed", t->name,
+                       rd_dtype_name(t->dtype));
     snprintf(w->name, sizeof w->name, "%.*s", (int)strlen(t->name) - (rows8 ? 2 : 0), t->name);
     w->t = t;
     w->place = place_of(w->name);
@@ -159,7 +175,8 @@ static rd_status list_weights(packer *p, rd_error *err)
     rd_status s = RD_OK;
 
     if (scheme && strcmp(scheme, RD_QUANT_INT8_ROW) != 0)
-        return rd_fail(err, RD_INVALID, "is %.40s already; pack the checkpoint that it came from",
+        return rd_fail(err, RD_INVALID,
+                       "is %.40s already; only float models and our int8-row can be packed",
                        scheme);
     if (!count) return rd_fail(err, RD_INVALID, "the weights hold no tensors");
     p->list = rd_alloc_array((size_t)count, sizeof *p->list);

@@ -7,6 +7,7 @@
 #include "core/format/quant.h"
 #include "core/model/layers.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,7 +149,10 @@ static rd_status check_scales(const rd_matrix *m, rd_error *err)
         any |= bits | (bits + 0x00800000u);
     }
     if (!(any >> 31)) return RD_OK;
-    return rd_fail(err, RD_INVALID, "a scale is negative or not finite");
+    size_t row = 0;
+
+    while (isfinite(m->scale[row]) && !signbit(m->scale[row])) row++;
+    return rd_fail(err, RD_INVALID, "row %zu: its scale is negative or not finite", row);
 }
 
 /* A packed weight stays where it is for the model's life. */

@@ -471,7 +471,7 @@ Test(pack_model, a_file_that_is_not_right_is_refused_by_name, .init = begin, .fi
         scales[7] = bad[i];
         scale->data = scales;
         write_again("x", list, n, good);
-        expect_refused("x", QKV ": a scale is negative or not finite");
+        expect_refused("x", QKV ": row 7: its scale is negative or not finite");
     }
     *scale = was;
 

@@ -27,7 +27,7 @@ grep -q '<svg' page.html && grep -q '</html>' page.html; check 'the page' $?
 expect 0 '' "$redraft" eval "$source/core/base" --cases 1 --kinds end $one
 grep -q '^faults mended' out && grep -q '^bits a byte: model [0-9]' out; check 'the rest of the table' $?
 expect 0 '' "$redraft" compare builtin builtin --cases 1 $one --json
-grep -q '"same_tokens":true,"agreement":1,"log_loss_difference":0,' out; check 'a model agrees with itself' $?
+grep -q '"same_tokens":true,"agreement":1,"agreement_ci":\[1,1\],"log_loss_difference":0,"log_loss_difference_ci":\[0,0\],' out; check 'a model agrees with itself' $?
 
 mkdir m && cp "$source"/core/builtin/* m
 sed -i '/redraft_confidence/,/\]/d; s/"redraft_layout": "infill-1",/"redraft_layout": "infill-1"/' m/config.json
