@@ -485,8 +485,10 @@ static rd_status open_run(rd_engine *e, const rd_request *rq, bool all, rd_run *
     if (!err) err = &local;
     r->e = e;
     r->edit_ids = (rd_edit_ids){ e->ids.mask, e->ids.del, e->ids.split };
-    if (!(rq->quality >= 0.0f && rq->quality <= 1.0f) || rq->max_tokens < 0 ||
-        rq->hole_tokens < 0 || rq->max_tokens > 65536 || rq->hole_tokens > 65536)
+    if (rd_model_unchanged(e->model, err))
+        status = err->status;
+    else if (!(rq->quality >= 0.0f && rq->quality <= 1.0f) || rq->max_tokens < 0 ||
+             rq->hole_tokens < 0 || rq->max_tokens > 65536 || rq->hole_tokens > 65536)
         status = rd_fail(err, RD_INVALID, "quality %g, max_tokens %d, hole_tokens %d: out of range",
                          (double)rq->quality, rq->max_tokens, rq->hole_tokens);
     else
@@ -799,6 +801,7 @@ rd_status rd_engine_score(rd_engine *e, const rd_score_request *rq, rd_score **o
     int skip, n = 0, first = 0;
 
     if (!err) err = &local;
+    if (rd_model_unchanged(e->model, err)) return err->status;
     if (e->layout) rd_ids_push(&ids, e->ids.language[rd_language_of(rq->language)]);
     skip = ids.n;
     if (rd_tokenizer_encode(e->tokenizer, rq->text + begin, read_to(rq) - begin, RD_TEXT_PLAIN,

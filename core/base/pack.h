@@ -12,6 +12,7 @@ enum {
     RD_PACK_COLS = 128,  /* columns are padded to a multiple */
     RD_PACK_GROUP = 32,  /* columns with one g */
     RD_PACK_CELL = 1088, /* bytes of 16 rows by 128 columns of int4 */
+    RD_PACK_LINE = 64,   /* panels begin at a multiple of so many bytes */
 };
 
 static inline size_t rd_pack_panels(int rows)

@@ -8,8 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define WRITE_BYTES ((size_t)1 << 30) /* one write call; Linux takes at most 2 GiB */
@@ -151,6 +153,73 @@ rd_status rd_draft_write(rd_draft_file *d, uint64_t offset, const void *bytes, s
         offset += (uint64_t)w;
     }
     return RD_OK;
+}
+
+/* Between opening and locking, another process may have put the file in its place and begun none, or a new one. */
+static bool stands_at(int fd, const char *path)
+{
+    struct stat own, there;
+
+    return !fstat(fd, &own) && !stat(path, &there) && own.st_ino == there.st_ino &&
+           own.st_dev == there.st_dev && S_ISREG(own.st_mode);
+}
+
+rd_status rd_draft_open_part(const char *path, rd_draft_file *out, rd_error *err)
+{
+    rd_buf name = { 0 };
+    rd_status s = RD_OK;
+
+    rd_buf_format(&name, "%s.part", path);
+    int fd = open(name.data, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
+
+    if (fd < 0)
+        s = fail_errno(err, name.data, "cannot create");
+    else if (flock(fd, LOCK_EX | LOCK_NB) || !stands_at(fd, name.data))
+        s = rd_fail(err, RD_INVALID, "%s: another process is writing it", name.data);
+    if (s) {
+        if (fd >= 0) close(fd);
+        rd_buf_clear(&name);
+        return s;
+    }
+    *out = (rd_draft_file){ .path = rd_copy_text(path, strlen(path)),
+                            .temporary = name.data,
+                            .fd = fd };
+    return RD_OK;
+}
+
+rd_status rd_draft_room(const rd_draft_file *d, uint64_t bytes, rd_error *err)
+{
+    struct statvfs disk;
+    struct stat is;
+
+    if (fstatvfs(d->fd, &disk) || fstat(d->fd, &is)) return RD_OK; /* then writing will tell */
+    uint64_t held = (uint64_t)is.st_blocks * 512, free_bytes = disk.f_bavail * disk.f_frsize;
+
+    if (bytes <= held || bytes - held <= free_bytes) return RD_OK;
+    return rd_fail(err, RD_IO, "%s: cannot write: %s (%llu MB wanted, %llu MB free)", d->path,
+                   strerror(ENOSPC), (unsigned long long)(bytes >> 20),
+                   (unsigned long long)(free_bytes >> 20));
+}
+
+bool rd_draft_read(const rd_draft_file *d, uint64_t offset, void *to, size_t n)
+{
+    return pread(d->fd, to, n, (off_t)offset) == (ssize_t)n;
+}
+
+rd_status rd_draft_sync(rd_draft_file *d, rd_error *err)
+{
+    return fdatasync(d->fd) ? fail_errno(err, d->path, "cannot write") : RD_OK;
+}
+
+rd_status rd_draft_cut(rd_draft_file *d, uint64_t bytes, rd_error *err)
+{
+    return ftruncate(d->fd, (off_t)bytes) ? fail_errno(err, d->path, "cannot write") : RD_OK;
+}
+
+void rd_draft_leave(rd_draft_file *d)
+{
+    if (d->fd >= 0) close(d->fd);
+    d->fd = -1;
 }
 
 /* A rename lasts only once its folder is written. Not every file system can do it, and the file itself is

@@ -46,6 +46,18 @@ rd_status rd_draft_finish(rd_draft_file *d, rd_error *err);
 /* Free; what was not finished is removed. */
 void rd_draft_close(rd_draft_file *d);
 
+/* The same under the name PATH.part, with what is in it already, for one process at a time: RD_INVALID for a second. Its
+ * bytes stay when the process dies. */
+rd_status rd_draft_open_part(const char *path, rd_draft_file *out, rd_error *err);
+/* RD_IO where the disk has no room for a file of so many bytes. */
+rd_status rd_draft_room(const rd_draft_file *d, uint64_t bytes, rd_error *err);
+/* False when there are fewer. */
+bool rd_draft_read(const rd_draft_file *d, uint64_t offset, void *to, size_t n);
+rd_status rd_draft_sync(rd_draft_file *d, rd_error *err);
+rd_status rd_draft_cut(rd_draft_file *d, uint64_t bytes, rd_error *err);
+/* Let go of it; the file stays as it is. rd_draft_close frees the rest. */
+void rd_draft_leave(rd_draft_file *d);
+
 /* Write `n` bytes to PATH, all or nothing. */
 rd_status rd_file_write(const char *path, const void *bytes, size_t n, rd_error *err);
 

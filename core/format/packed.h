@@ -23,9 +23,16 @@
 
 #include <stdbool.h>
 
+#define RD_PACKED_VERSION "1"
+
 /* "int8-panel", "int4-panel"; RD_PACK_NONE for another name, and NULL for RD_PACK_NONE. */
 rd_pack rd_pack_named(const char *name);
 const char *rd_pack_name(rd_pack p);
+
+/* How the matrix `name` is packed in a file of this scheme: RD_PACK_NONE for a router, which stays float32. Embedding and
+ * head are int8 whatever the scheme, and so is what every row of a pass goes through: attention, shared experts, the dense
+ * layers before experts begin. Those are few bytes of a large model and most of the harm that int4 does to a small one. */
+rd_pack rd_pack_of(rd_pack scheme, bool has_experts, const char *name);
 
 /* Up to 16 rows of float32, `rows` of them [rows][cols], into one panel and its 16 scales. NaN or infinity: RD_INVALID, and
  * the row in *err's text. `panel`: rd_pack_panel_bytes. int4: g is chosen from the group's largest number, then q for the g that

@@ -2,8 +2,8 @@
 #include "core/format/quant.h"
 
 #include "core/base/memory.h"
+#include "core/format/companions.h"
 #include "core/format/config.h"
-#include "core/format/file.h"
 #include "core/format/safetensors.h"
 
 #include <errno.h>
@@ -13,8 +13,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-enum { COPY_MOST = 256 << 20 };
 
 rd_status rd_quant_int8_row(int8_t *q, float *scale, const float *row, size_t cols, rd_error *err)
 {
@@ -105,43 +103,6 @@ static rd_status put_rows(rd_safetensors_writer *w, int at, const rd_tensor *t, 
     return s;
 }
 
-/* The files of IN that stand beside the weights, written beside their places in OUT. */
-typedef struct companions {
-    rd_draft_file draft[8];
-    int n;
-} companions;
-
-static rd_status copy_file(companions *c, const char *in, const char *out, const char *name,
-                           rd_error *err)
-{
-    char *from = rd_path_join(in, name), *to = rd_path_join(out, name);
-    rd_buf text = { 0 };
-    struct stat st;
-    rd_status s = RD_OK;
-
-    if (!stat(from, &st)) {
-        s = rd_file_read(from, COPY_MOST, &text, err);
-        if (!s) s = rd_draft_open(to, &c->draft[c->n], err);
-        if (!s) s = rd_draft_write(&c->draft[c->n++], 0, text.data, text.len, err);
-    }
-    rd_buf_clear(&text);
-    free(from);
-    free(to);
-    return s;
-}
-
-static rd_status copy_files(companions *c, const char *in, const char *out, rd_error *err)
-{
-    static const char *const names[] = { "config.json",         "generation_config.json",
-                                         "tokenizer.json",      "tokenizer_config.json",
-                                         "chat_template.jinja", "README.md" };
-    rd_status s = RD_OK;
-
-    for (size_t i = 0; i < sizeof names / sizeof *names && !s; i++)
-        s = copy_file(c, in, out, names[i], err);
-    return s;
-}
-
 static rd_status put_tensors(rd_safetensors_writer *w, const rd_safetensors *file, rd_error *err)
 {
     rd_status s = RD_OK;
@@ -168,7 +129,7 @@ static rd_status write_model(const rd_safetensors *file, const char *in, const c
     char(*names)[160] = rd_alloc_array(count, sizeof *names);
     char *path = rd_path_join(out, "model.safetensors");
     rd_safetensors_writer *w = NULL;
-    companions c = { 0 };
+    rd_companions c = { 0 };
     rd_error inner = { 0 };
     int n = 0;
     rd_status s = list_tensors(file, list, names, &n, in, err);
@@ -179,11 +140,11 @@ static rd_status write_model(const rd_safetensors *file, const char *in, const c
         rd_fail(err, s, "%s: %s", in, inner.text);
     else if (inner.status)
         *err = inner;
-    if (!s) s = copy_files(&c, in, out, err);
+    if (!s) s = rd_companions_copy(&c, in, out, err);
     if (!s) s = rd_safetensors_unchanged(file, err);
-    for (int i = 0; i < c.n && !s; i++) s = rd_draft_finish(&c.draft[i], err);
+    if (!s) s = rd_companions_finish(&c, err);
     if (!s) s = rd_safetensors_finish(w, err);
-    for (int i = 0; i < c.n; i++) rd_draft_close(&c.draft[i]);
+    rd_companions_clear(&c);
     rd_safetensors_writer_close(w);
     free(path);
     free(list);

@@ -1,4 +1,4 @@
-/* safetensors.c - weight files: validate the whole header, then show tensors; write new files.
+/* safetensors.c - weight files read: validate the whole header, then show tensors.
  *
  * Reading trusts nothing: the header's length, each shape's product and each pair of offsets are
  * held against the file before a tensor can be seen, and the tensors of a file must fill its data
@@ -12,14 +12,15 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
-#define HEADER_BYTES  ((size_t)100 << 20)
+#define HEADER_BYTES  ((size_t)RD_SAFETENSORS_HEADER_MOST)
 #define HEADER_VALUES 2000000
 #define INDEX_BYTES   ((size_t)64 << 20)
 #define INDEX_VALUES  1000000
 #define MAX_SHARDS    4096
 #define NAME_BYTES    1024
-#define ALIGNMENT     64 /* of the data in files that we write */
 
 struct rd_safetensors {
     rd_map *maps;
@@ -447,6 +448,15 @@ rd_status rd_safetensors_unchanged(const rd_safetensors *s, rd_error *err)
     return RD_OK;
 }
 
+void rd_safetensors_release(const rd_safetensors *s, const void *from, size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = ((uintptr_t)from + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)from + bytes) / page * page;
+
+    if (s->map_count && end > first) (void)madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
 /* Training changes every weight, so that any sample tells two trainings apart; a change by hand shows in the times. */
 static void name_content(const rd_map *m, rd_key_maker *k)
 {
@@ -469,164 +479,4 @@ void rd_safetensors_name(const rd_safetensors *s, rd_key_maker *k)
         rd_key_add_number(k, (int64_t)s->maps[i].bytes);
         name_content(&s->maps[i], k);
     }
-}
-
-/* --- writing --- */
-
-struct rd_safetensors_writer {
-    rd_draft_file file;
-    int count;
-    uint64_t *begin; /* of each tensor, from the start of the file */
-    size_t *bytes, *written;
-    char **name;
-};
-
-/* Wide elements first, so that every tensor is aligned to its own element. */
-static int *write_order(const rd_tensor *tensors, int n)
-{
-    int *order = rd_alloc_array((size_t)n, sizeof *order), k = 0;
-
-    for (size_t width = 8; width > 0; width /= 2)
-        for (int i = 0; i < n; i++)
-            if (rd_dtype_bytes(tensors[i].dtype) == width) order[k++] = i;
-    return order;
-}
-
-static rd_status tensor_bytes(const rd_tensor *t, const char *path, size_t *out, rd_error *err)
-{
-    size_t bytes = rd_dtype_bytes(t->dtype);
-
-    if (t->rank < 0 || t->rank > RD_TENSOR_RANK)
-        return rd_fail(err, RD_INVALID, "%s: %s: rank %d", path, t->name, t->rank);
-    for (int i = 0; i < t->rank; i++)
-        if (t->shape[i] < 0 || !rd_mul(bytes, (size_t)t->shape[i], &bytes) || bytes > INT64_MAX)
-            return rd_fail(err, RD_INVALID, "%s: %s: its shape overflows", path, t->name);
-    *out = bytes;
-    return RD_OK;
-}
-
-static json_t *meta_json(const char *const *meta)
-{
-    json_t *out = json_object();
-
-    for (; meta && meta[0] && meta[1]; meta += 2)
-        json_object_set_new(out, meta[0], json_string(meta[1]));
-    return out;
-}
-
-/* Fills begin (from the start of the data), bytes and name; gives back the JSON text. */
-static rd_status lay_out(rd_safetensors_writer *w, const char *path, const rd_tensor *tensors,
-                         const char *const *meta, rd_buf *text, rd_error *err)
-{
-    json_t *top = json_object();
-    int *order = write_order(tensors, w->count);
-    size_t at = 0;
-    rd_status status = RD_OK;
-
-    if (meta && meta[0]) json_object_set_new(top, "__metadata__", meta_json(meta));
-    for (int k = 0; k < w->count && !status; k++) {
-        int i = order[k];
-        const rd_tensor *t = &tensors[i];
-        json_t *shape = json_array();
-
-        status = tensor_bytes(t, path, &w->bytes[i], err);
-        for (int d = 0; d < t->rank && !status; d++)
-            json_array_append_new(shape, json_integer(t->shape[d]));
-        w->begin[i] = at;
-        w->name[i] = rd_copy_text(t->name, strlen(t->name));
-        if (!status && (!rd_add(at, w->bytes[i], &at) || at > INT64_MAX / 2))
-            status = rd_fail(err, RD_INVALID, "%s: %s: the file overflows", path, t->name);
-        json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", rd_dtype_name(t->dtype), "shape",
-                                  shape, "data_offsets", (json_int_t)w->begin[i], (json_int_t)at);
-        if (!status && json_object_get(top, t->name))
-            status = rd_fail(err, RD_INVALID, "%s: %s: twice", path, t->name);
-        if (json_object_set_new(top, t->name, entry) && !status)
-            status = rd_fail(err, RD_INVALID, "%s: a tensor's name is not UTF-8", path);
-    }
-    char *dump = status ? NULL : json_dumps(top, JSON_COMPACT);
-    if (dump) rd_buf_text(text, dump);
-    while (!status && (text->len + 8) % ALIGNMENT) rd_buf_text(text, " ");
-    free(dump);
-    free(order);
-    json_decref(top);
-    return status;
-}
-
-rd_status rd_safetensors_create(const char *path, const rd_tensor *tensors, int n,
-                                const char *const *meta, rd_safetensors_writer **out, rd_error *err)
-{
-    rd_safetensors_writer *w = rd_alloc0(sizeof *w);
-    rd_buf text = { 0 };
-    unsigned char length[8];
-
-    w->file.fd = -1;
-    w->count = n;
-    w->begin = rd_alloc_array((size_t)n, sizeof *w->begin);
-    w->bytes = rd_alloc_array((size_t)n, sizeof *w->bytes);
-    w->written = rd_alloc_array((size_t)n, sizeof *w->written);
-    w->name = rd_alloc_array((size_t)n, sizeof *w->name);
-    rd_status s = lay_out(w, path, tensors, meta, &text, err);
-    if (!s && text.len > HEADER_BYTES)
-        s = rd_fail(err, RD_INVALID, "%s: the header is above %zu bytes", path, HEADER_BYTES);
-    if (!s) s = rd_draft_open(path, &w->file, err);
-    for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)text.len >> (8 * i));
-    if (!s) s = rd_draft_write(&w->file, 0, length, 8, err);
-    if (!s) s = rd_draft_write(&w->file, 8, text.data, text.len, err);
-    for (int i = 0; i < n; i++) w->begin[i] += 8 + text.len;
-    rd_buf_clear(&text);
-    if (s) {
-        rd_safetensors_writer_close(w);
-        return s;
-    }
-    *out = w;
-    return RD_OK;
-}
-
-rd_status rd_safetensors_put(rd_safetensors_writer *w, int i, size_t offset, const void *bytes,
-                             size_t n, rd_error *err)
-{
-    if (i < 0 || i >= w->count || offset > w->bytes[i] || n > w->bytes[i] - offset)
-        return rd_fail(err, RD_INVALID, "%s: tensor %d has no room for %zu bytes at %zu",
-                       w->file.path, i, n, offset);
-    w->written[i] += n;
-    return rd_draft_write(&w->file, w->begin[i] + offset, bytes, n, err);
-}
-
-rd_status rd_safetensors_finish(rd_safetensors_writer *w, rd_error *err)
-{
-    for (int i = 0; i < w->count; i++)
-        if (w->written[i] != w->bytes[i])
-            return rd_fail(err, RD_INVALID, "%s: %s: %zu of %zu bytes written", w->file.path,
-                           w->name[i], w->written[i], w->bytes[i]);
-    return rd_draft_finish(&w->file, err);
-}
-
-void rd_safetensors_writer_close(rd_safetensors_writer *w)
-{
-    if (!w) return;
-    rd_draft_close(&w->file);
-    for (int i = 0; i < w->count; i++) free(w->name[i]);
-    free(w->name);
-    free(w->begin);
-    free(w->bytes);
-    free(w->written);
-    free(w);
-}
-
-rd_status rd_safetensors_write(const char *path, const rd_tensor *tensors, int n,
-                               const char *const *meta, rd_error *err)
-{
-    rd_safetensors_writer *w = NULL;
-    rd_status s = rd_safetensors_create(path, tensors, n, meta, &w, err);
-
-    for (int i = 0; i < n && !s; i++) {
-        if (tensors[i].bytes != w->bytes[i])
-            s = rd_fail(err, RD_INVALID, "%s: %s: its shape needs %zu bytes, it has %zu", path,
-                        tensors[i].name, w->bytes[i], tensors[i].bytes);
-        else
-            s = rd_safetensors_put(w, i, 0, tensors[i].data, tensors[i].bytes, err);
-    }
-    if (!s) s = rd_safetensors_finish(w, err);
-    rd_safetensors_writer_close(w);
-    return s;
 }

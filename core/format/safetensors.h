@@ -14,7 +14,8 @@
 
 #include <stdint.h>
 
-#define RD_TENSOR_RANK 8
+#define RD_TENSOR_RANK             8
+#define RD_SAFETENSORS_HEADER_MOST (100 << 20) /* bytes */
 
 typedef struct rd_tensor {
     const char *name;
@@ -42,6 +43,9 @@ const char *rd_safetensors_meta(const rd_safetensors *s, const char *key);
 /* RD_IO when a mapped file was changed or replaced on disk since it was opened (size, mtime). */
 rd_status rd_safetensors_unchanged(const rd_safetensors *s, rd_error *err);
 
+/* The bytes of a mapped file from `from` on will not be looked at again soon: they need not stay in memory. */
+void rd_safetensors_release(const rd_safetensors *s, const void *from, size_t bytes);
+
 /* Add to `k` what tells these files from others: sizes, times, and content, of which a sample of a file above 16 MB. */
 void rd_safetensors_name(const rd_safetensors *s, rd_key_maker *k);
 
@@ -62,5 +66,26 @@ rd_status rd_safetensors_put(rd_safetensors_writer *w, int i, size_t offset, con
                              size_t n, rd_error *err);
 rd_status rd_safetensors_finish(rd_safetensors_writer *w, rd_error *err);
 void rd_safetensors_writer_close(rd_safetensors_writer *w);
+
+/* A long work, which may be cut off at any moment and gone on with: the file grows as PATH.part, by one process at a
+ * time (RD_INVALID for a second). The tensors stand in the file in the order of the list. */
+typedef struct rd_safetensors_plan {
+    const char *path;
+    const rd_tensor *tensors;
+    int n;
+    const char *const *meta;
+    rd_key work; /* names what is written, of what */
+} rd_safetensors_plan;
+
+/* *mark: the last mark of a PATH.part that was begun for the same work and the same header; otherwise 0, and a PATH.part
+ * that is there is begun anew. RD_IO when the disk has no room for the whole. */
+rd_status rd_safetensors_begin(const rd_safetensors_plan *p, rd_safetensors_writer **out,
+                               uint64_t *mark, rd_error *err);
+/* Tensor `i` was put before the mark. */
+void rd_safetensors_skip(rd_safetensors_writer *w, int i);
+/* What was put so far is brought to the disk; who begins again hears `mark`, which is above 0. */
+rd_status rd_safetensors_mark(rd_safetensors_writer *w, uint64_t mark, rd_error *err);
+/* Close, and leave PATH.part to be gone on with. */
+void rd_safetensors_leave(rd_safetensors_writer *w);
 
 #endif

@@ -25,6 +25,8 @@ struct rd_model {
     int32_t *chosen; /* [max_rows] positions of a pass */
     rd_precision precision;
     rd_key identity;
+    rd_safetensors *file; /* while weights are used where they lie in it; NULL: none are */
+    bool in_place;
 };
 
 #endif

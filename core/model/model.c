@@ -3,8 +3,11 @@
 
 #include "core/base/memory.h"
 #include "core/format/file.h"
+#include "core/format/packed.h"
+#include "core/format/quant.h"
 #include "core/model/layers.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,19 +39,76 @@ static bool has_shape(const rd_tensor *t, int rows, int cols)
     return t->rank == 2 && t->shape[0] == rows && t->shape[1] == cols;
 }
 
-/* The tensor `name` of a file as a matrix; float types, or int8 with the scales beside it. */
+/* A file, and how its matrices are packed. */
+typedef struct file_source {
+    const rd_safetensors *file;
+    rd_pack scheme; /* RD_PACK_NONE: float types, or int8 rows */
+} file_source;
+
+static rd_status file_source_of(const rd_safetensors *s, file_source *out, rd_error *err)
+{
+    const char *scheme = rd_safetensors_meta(s, "redraft_quant");
+    const char *version = rd_safetensors_meta(s, "redraft_quant_version");
+
+    *out = (file_source){ s, rd_pack_named(scheme) };
+    if (!scheme) return RD_OK;
+    if (!out->scheme && strcmp(scheme, RD_QUANT_INT8_ROW) != 0)
+        return rd_fail(err, RD_INVALID,
+                       "the weights are packed as \"%.40s\"; this program knows int8-row, "
+                       "int8-panel and int4-panel",
+                       scheme);
+    if (!version || strcmp(version, RD_PACKED_VERSION) != 0)
+        return rd_fail(err, RD_INVALID,
+                       "the weights are packed as %.40s of version %.20s; this program knows "
+                       "version " RD_PACKED_VERSION,
+                       scheme, version ? version : "\"\"");
+    return RD_OK;
+}
+
+static bool is_panels(const rd_tensor *t, rd_pack p, int rows, int cols)
+{
+    return t->dtype == RD_U8 && t->rank == 2 && t->shape[0] == (int64_t)rd_pack_panels(rows) &&
+           t->shape[1] == (int64_t)rd_pack_panel_bytes(p, cols);
+}
+
+/* W.q and W.s as panels. A matrix may be int8 in an int4 file: its shape says so. */
+static rd_status find_panels(const file_source *f, const char *name, const rd_tensor *q,
+                             const rd_tensor *scale, int rows, int cols, rd_matrix *out,
+                             rd_error *err)
+{
+    size_t padded = rd_pack_panels(rows) * RD_PACK_ROWS;
+    rd_pack p = is_panels(q, RD_PACK_INT8, rows, cols) ? RD_PACK_INT8 : f->scheme;
+    char shape[64];
+
+    if (!is_panels(q, p, rows, cols)) {
+        shape_text(q, shape, sizeof shape);
+        return rd_fail(err, RD_INVALID, "%s.q is %s %s; %s of [%d, %d] is U8 [%zu, %zu]", name,
+                       rd_dtype_name(q->dtype), shape, rd_pack_name(f->scheme), rows, cols,
+                       rd_pack_panels(rows), rd_pack_panel_bytes(f->scheme, cols));
+    }
+    if (!scale || scale->dtype != RD_F32 || scale->rank != 1 || scale->shape[0] != (int64_t)padded)
+        return rd_fail(err, RD_INVALID, "%s.s: missing, or not F32 [%zu]", name, padded);
+    if ((uintptr_t)q->data % RD_PACK_LINE || (uintptr_t)scale->data % sizeof(float))
+        return rd_fail(err, RD_INVALID, "%s: does not begin at a multiple of %d bytes", name,
+                       RD_PACK_LINE);
+    *out = (rd_matrix){ q->data, RD_U8, rows, cols, scale->data, p };
+    return RD_OK;
+}
+
+/* The tensor `name` of a file as a matrix; float types, or packed with the scales beside it. */
 static rd_status find_in_file(void *user, const char *name, int rows, int cols, rd_matrix *out,
                               rd_error *err)
 {
-    const rd_safetensors *s = user;
+    const file_source *f = user;
     char other[128], shape[64];
-    const rd_tensor *t = rd_safetensors_find(s, name), *scale = NULL;
+    const rd_tensor *t = rd_safetensors_find(f->file, name), *scale = NULL;
 
     if (!t) {
         snprintf(other, sizeof other, "%s.q", name);
-        t = rd_safetensors_find(s, other);
+        t = rd_safetensors_find(f->file, other);
         snprintf(other, sizeof other, "%s.s", name);
-        scale = rd_safetensors_find(s, other);
+        scale = rd_safetensors_find(f->file, other);
+        if (t && f->scheme) return find_panels(f, name, t, scale, rows, cols, out, err);
         if (t && (!scale || scale->dtype != RD_F32 || scale->rank != 1 || scale->shape[0] != rows))
             return rd_fail(err, RD_INVALID, "%s.s: missing, or not F32 [%d]", name, rows);
         if (t && t->dtype != RD_I8)
@@ -69,9 +129,59 @@ static rd_status find_in_file(void *user, const char *name, int rows, int cols, 
     return RD_OK;
 }
 
-static rd_weight_source source_of(const rd_safetensors *s)
+static rd_weight_source source_of(const file_source *f)
 {
-    return (rd_weight_source){ find_in_file, (void *)(uintptr_t)s };
+    return (rd_weight_source){ find_in_file, (void *)(uintptr_t)f };
+}
+
+/* Every byte of a panel means something; scales may be infinite, NaN or negative. Their bits tell: one of a number and its
+ * sum with the lowest exponent's bit has the sign's bit set, unless the number is positive and finite. A large model has
+ * 15 million of them, and this loop is most of what opening it does to them. */
+static rd_status check_scales(const rd_matrix *m, rd_error *err)
+{
+    size_t n = rd_pack_panels(m->rows) * RD_PACK_ROWS;
+    uint32_t any = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+
+        memcpy(&bits, m->scale + i, sizeof bits);
+        any |= bits | (bits + 0x00800000u);
+    }
+    if (!(any >> 31)) return RD_OK;
+    size_t row = 0;
+
+    while (isfinite(m->scale[row]) && !signbit(m->scale[row])) row++;
+    return rd_fail(err, RD_INVALID, "row %zu: its scale is negative or not finite", row);
+}
+
+/* A packed weight stays where it is for the model's life. */
+static rd_status take_packed(const binding *b, const rd_matrix *m, bool exact, rd_weight **out,
+                             rd_error *err)
+{
+    if (exact) return rd_fail(err, RD_INVALID, "is packed, and must be exact");
+    if (!b->m) return RD_OK;
+    if (check_scales(m, err)) return err->status;
+    b->m->in_place = true;
+    return b->m->backend->take(b->m->device, m, exact, out, err);
+}
+
+/* Any other is the backend's own once it is taken. */
+static rd_status take_whole(const binding *b, rd_matrix m, bool exact, rd_weight **out,
+                            rd_error *err)
+{
+    float *aligned = NULL;
+
+    if (!b->m) return RD_OK;
+    if (m.scale && (uintptr_t)m.scale % sizeof(float)) { /* a file may place them anywhere */
+        aligned = rd_alloc_array((size_t)m.rows, sizeof *aligned);
+        memcpy(aligned, m.scale, (size_t)m.rows * sizeof *aligned);
+        m.scale = aligned;
+    }
+    rd_status status = b->m->backend->take(b->m->device, &m, exact, out, err);
+
+    free(aligned);
+    return status;
 }
 
 static rd_status bind(const binding *b, bool exact, int rows, int cols, rd_weight **out,
@@ -79,24 +189,16 @@ static rd_status bind(const binding *b, bool exact, int rows, int cols, rd_weigh
 {
     char name[112];
     va_list args;
-    rd_matrix m;
+    rd_matrix m = { 0 };
     rd_error inner = { 0 };
 
     va_start(args, format);
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
     if (b->from->find(b->from->user, name, rows, cols, &m, b->err)) return b->err->status;
-    if (!b->m) return RD_OK;
-    float *aligned = NULL;
+    rd_status status =
+        m.pack ? take_packed(b, &m, exact, out, &inner) : take_whole(b, m, exact, out, &inner);
 
-    if (m.scale && (uintptr_t)m.scale % sizeof(float)) { /* a file may place them anywhere */
-        aligned = rd_alloc_array((size_t)rows, sizeof *aligned);
-        memcpy(aligned, m.scale, (size_t)rows * sizeof *aligned);
-        m.scale = aligned;
-    }
-    rd_status status = b->m->backend->take(b->m->device, &m, exact, out, &inner);
-
-    free(aligned);
     if (status) return rd_fail(b->err, status, "%s: %s", name, inner.text);
     return RD_OK;
 }
@@ -178,7 +280,10 @@ rd_status rd_model_visit(const rd_model_config *c, const rd_weight_source *from,
 
 rd_status rd_model_check(const rd_model_config *c, const rd_safetensors *s, rd_error *err)
 {
-    rd_weight_source file = source_of(s);
+    file_source f;
+
+    if (file_source_of(s, &f, err)) return RD_INVALID;
+    rd_weight_source file = source_of(&f);
 
     return rd_model_visit(c, &file, err);
 }
@@ -277,34 +382,49 @@ static rd_status set_up(rd_model *m, const rd_weight_source *from, const rd_mode
     return bind_all(&b) || make_room(m, err) ? err->status : RD_OK;
 }
 
+/* All shapes before anything is made; then the weights. */
+static rd_status open_weights(rd_model *m, const rd_model_options *o, rd_error *err)
+{
+    file_source f;
+
+    if (rd_model_check(&m->config, m->file, err) || file_source_of(m->file, &f, err))
+        return err->status;
+    rd_weight_source from = source_of(&f);
+
+    return set_up(m, &from, o, err);
+}
+
 rd_status rd_model_open(const char *dir, const rd_model_options *o, rd_model **out, rd_error *err)
 {
     rd_model *m = rd_alloc0(sizeof *m);
-    rd_safetensors *file = NULL;
     rd_error local = { 0 }, why = { 0 };
 
     if (!err) err = &local;
     if (rd_config_read(dir, &m->config, err)) goto fail;
-    if (rd_safetensors_open(dir, &file, err)) goto fail;
-    if (rd_model_check(&m->config, file, &why)) { /* all shapes, before anything is made */
+    if (rd_safetensors_open(dir, &m->file, err)) goto fail;
+    if (open_weights(m, o, &why)) {
         rd_fail(err, why.status, "%s: %s", dir, why.text);
         goto fail;
     }
-    rd_weight_source from = source_of(file);
-
-    if (set_up(m, &from, o, &why)) {
-        rd_fail(err, why.status, "%s: %s", dir, why.text);
-        goto fail;
+    m->identity = identity_of(m, dir, m->file);
+    if (rd_safetensors_unchanged(m->file, err)) goto fail;
+    if (!m->in_place) {
+        rd_safetensors_close(m->file);
+        m->file = NULL;
     }
-    m->identity = identity_of(m, dir, file);
-    if (rd_safetensors_unchanged(file, err)) goto fail;
-    rd_safetensors_close(file);
     *out = m;
     return RD_OK;
 fail:
-    rd_safetensors_close(file);
     rd_model_close(m);
     return err->status;
+}
+
+rd_status rd_model_unchanged(const rd_model *m, rd_error *err)
+{
+    rd_error why = { 0 };
+
+    if (!m->file || !rd_safetensors_unchanged(m->file, &why)) return RD_OK;
+    return rd_fail(err, RD_DEVICE, "%s", why.text);
 }
 
 rd_status rd_model_open_from(const rd_model_config *c, const rd_weight_source *from,
@@ -360,6 +480,7 @@ void rd_model_close(rd_model *m)
         m->backend->kv_close(m->device, m->kv);
         m->backend->close(m->device);
     }
+    rd_safetensors_close(m->file); /* what the device held lies there */
     free(m->layer);
     free(m->chosen);
     free(m);

@@ -2,7 +2,8 @@
  * and values; and the forward pass itself.
  *
  * Opening reads config.json, maps the weight files, checks every tensor's name and shape, and hands
- * each weight to the backend once. A pass runs up to `max_rows` tokens behind finished blocks. One
+ * each weight to the backend once. Packed weights (core/format/packed.h) are used where they lie: the files stay mapped
+ * until the model is closed, and nothing but their scales is read before a pass needs it. A pass runs up to `max_rows` tokens behind finished blocks. One
  * thread at a time.
  *
  * Source: LLaDA2.x modeling_llada2_moe.py (2.0, 2.1: group-limited routing; 2.2: block routing).
@@ -27,14 +28,15 @@ typedef struct rd_model_options {
 } rd_model_options;
 
 /* Where weights come from when it is not a folder. `find` gives the weight `name` (the checkpoints' own
- * names) as [rows, cols], a vector as one row; what it gives is borrowed until the next call. */
+ * names) as [rows, cols], a vector as one row; what it gives is borrowed until the next
+ * call; what is packed, for the model's life. */
 typedef struct rd_weight_source {
     rd_status (*find)(void *user, const char *name, int rows, int cols, rd_matrix *out,
                       rd_error *err);
     void *user;
 } rd_weight_source;
 
-/* Open the model folder DIR (HuggingFace layout; weights F32, F16, BF16 or our int8). */
+/* Open the model folder DIR (HuggingFace layout; weights F32, F16, BF16, or packed by us). */
 rd_status rd_model_open(const char *dir, const rd_model_options *o, rd_model **out, rd_error *err);
 /* The same of a config and a source of weights; such a model's identity is none. */
 rd_status rd_model_open_from(const rd_model_config *c, const rd_weight_source *from,
@@ -44,6 +46,9 @@ rd_status rd_model_visit(const rd_model_config *c, const rd_weight_source *from,
 /* The shape check alone: config against the tensors' names and shapes, nothing is read. */
 rd_status rd_model_check(const rd_model_config *c, const rd_safetensors *s, rd_error *err);
 void rd_model_close(rd_model *m);
+/* RD_DEVICE when weights that are used in their file were changed or replaced there (size, time): the model must be
+ * opened again. Looked at before a run; costs one look at each file. */
+rd_status rd_model_unchanged(const rd_model *m, rd_error *err);
 
 const rd_model_config *rd_model_config_of(const rd_model *m);
 int rd_model_block_size(const rd_model *m);

@@ -10,6 +10,7 @@
 #include "core/base/memory.h"
 #include "core/engine.h"
 #include "core/format/file.h"
+#include "core/format/packed.h"
 #include "core/plugin.h"
 #include "core/tools/calls.h"
 #include "core/tools/shape.h"
@@ -30,7 +31,7 @@ typedef struct plan {
     rd_device_options device;
     const char *folder, *shape, *weights; /* folder: NULL for random weights */
     rd_model_config config;
-    rd_dtype type;    /* of random weights */
+    rd_pack scheme;   /* of random weights, or of the folder's; RD_PACK_NONE: not packed */
     int rows, repeat; /* repeat: 0 where not given */
     int contexts[LIST_MOST], n_contexts;
     int experts[LIST_MOST], n_experts; /* 0: as the tokens fall */
@@ -40,12 +41,14 @@ typedef struct plan {
 typedef struct bench {
     const plan *p;
     rd_model *m;
+    rd_random_weights weights; /* of a model without a folder */
+    rd_shape_size size;
     rd_random random;
     int32_t *tokens; /* [CHUNK or more], as they fall */
     int32_t *places; /* 0, 1, 2... */
     rd_pick *picks;
     int block, chunk;
-    double weight_bytes; /* that the device holds for one number */
+    double weight_bytes; /* that the device holds for one number, where it is not packed */
 } bench;
 
 /* ---- times ---- */
@@ -133,37 +136,36 @@ static rd_status count_experts(bench *b, const int32_t *tokens, int rows, int pa
     return s;
 }
 
-/* What the pass must read: each weight it needs once, and the keys and values before it. */
-static double pass_bytes(const bench *b, int context, double experts)
+/* What one part of the weights gives to a pass: each byte read once, each number used by `rows` rows. */
+static rd_bench_work work_of(const bench *b, const rd_shape_part *part, double read, double rows)
 {
-    const rd_model_config *c = rd_model_config_of(b->m);
-    double h = c->hidden_size, heads = (double)c->num_attention_heads * c->head_dim;
-    double kv = 2.0 * c->num_key_value_heads * c->head_dim;
-    int dense = c->first_k_dense_replace, layers = c->num_hidden_layers;
-    double attention = h * (heads + kv) + heads * h;
-    double mlp = 3.0 * h * c->intermediate_size;
-    double moe =
-        3.0 * h * c->moe_intermediate_size * (experts + c->num_shared_experts) + h * c->num_experts;
-    double weights = layers * attention + dense * mlp + (layers - dense) * moe + h * c->vocab_size;
+    double each =
+        b->p->scheme ? (double)part->bytes / ((double)part->weights + 1e-9) : b->weight_bytes;
 
-    return weights * b->weight_bytes + (double)rd_model_kv_bytes(b->m) * context / b->block;
+    return (rd_bench_work){ (double)part->weights * each * read,
+                            2.0 * rows * (double)part->weights };
 }
 
-static double pass_flop(const bench *b, int context, int rows)
+static void add_work(rd_bench_work *to, rd_bench_work more)
+{
+    to->bytes += more.bytes;
+    to->ops += more.ops;
+}
+
+/* The pass in three phases that do not overlap of themselves. */
+static void find_work(const bench *b, rd_bench_pass *p)
 {
     const rd_model_config *c = rd_model_config_of(b->m);
-    double h = c->hidden_size, dim = c->head_dim;
-    double qkv = (c->num_attention_heads + 2.0 * c->num_key_value_heads) * dim;
-    double attention = 2.0 * h * (qkv + c->num_attention_heads * dim) +
-                       4.0 * c->num_attention_heads * dim * (context + rows);
-    double mlp = 6.0 * h * c->intermediate_size;
-    double moe =
-        6.0 * h * c->moe_intermediate_size * (c->num_experts_per_tok + c->num_shared_experts) +
-        2.0 * h * c->num_experts;
-    int dense = c->first_k_dense_replace, layers = c->num_hidden_layers;
+    const rd_shape_size *size = &b->size;
+    double experts = c->num_experts;
 
-    return rows *
-           (layers * attention + dense * mlp + (layers - dense) * moe + 2.0 * h * c->vocab_size);
+    p->dense = work_of(b, &size->dense, 1.0, p->rows);
+    add_work(&p->dense, work_of(b, &size->head, 1.0, p->rows));
+    p->experts_work = work_of(b, &size->experts, p->experts / experts,
+                              (double)p->rows * c->num_experts_per_tok / experts);
+    p->attention.bytes = (double)rd_model_kv_bytes(b->m) * p->context / b->block;
+    p->attention.ops = 4.0 * c->num_hidden_layers * c->num_attention_heads * c->head_dim *
+                       (double)p->rows * (p->context + p->rows);
 }
 
 static rd_status time_pass(bench *b, int context, int experts, times *t, rd_bench_pass *out,
@@ -188,8 +190,7 @@ static rd_status time_pass(bench *b, int context, int experts, times *t, rd_benc
     free(tokens);
     if (s) return s;
     out->time = time_of(t);
-    out->bytes = pass_bytes(b, out->context, out->experts);
-    out->flop = pass_flop(b, out->context, rows);
+    find_work(b, out);
     return RD_OK;
 }
 
@@ -339,46 +340,49 @@ static int kv_blocks_of(const plan *p)
     return (most + CHUNK) / block + 2;
 }
 
-/* Is there room for random weights held by the CPU (2 bytes a number, int8 is widened; 4 on the plain path),
- * for keys and values and for a pass? A rough sum, on the safe side; the machine is not driven into
- * its last memory. */
+/* Is there room for random weights held by the CPU (packed ones as they are; else 2 bytes a number, 4 on the plain
+ * path), for keys and values and for a pass? A rough sum, on the safe side; the machine is not driven into its last
+ * memory. */
 static rd_status check_room(const plan *p, bool wide, rd_error *err)
 {
     const rd_model_config *c = &p->config;
     rd_shape_size size;
 
-    if (rd_shape_measure(c, &size, err)) return err->status;
+    if (rd_shape_measure(c, p->scheme, &size, err)) return err->status;
     double held = (double)size.weights * (wide ? 4.0 : 2.0) + (double)size.exact * 4.0;
     double kv = 2.0 * 4.0 * c->num_hidden_layers * c->num_key_value_heads * c->head_dim *
                 c->block_size * kv_blocks_of(p);
-    double source = (double)size.largest * (double)rd_dtype_bytes(p->type);
+    double source = (double)size.largest * 2.0;
     double rows = 4.0 * CHUNK *
                   (c->hidden_size * (8.0 + c->num_experts_per_tok) + 3.0 * c->intermediate_size +
                    3.0 * c->moe_intermediate_size * c->num_experts_per_tok);
+
+    if (p->scheme) {
+        held = (double)size.packed + (double)size.exact * 4.0;
+        source = 0.0;
+    }
     double need = 1.03 * (held + kv + rows + source) + 64e6, free_bytes = (double)rd_memory_free();
 
     if (need <= free_bytes) return RD_OK;
     return rd_fail(err, RD_NO_MEMORY,
                    "%s, %d layers of %s weights, needs %.1f GB of memory; %.1f GB are free "
                    "(--layers N takes fewer)",
-                   p->shape, c->num_hidden_layers, wide ? "float32" : p->weights, need * 1e-9,
-                   free_bytes * 1e-9);
+                   p->shape, c->num_hidden_layers, wide && !p->scheme ? "float32" : p->weights,
+                   need * 1e-9, free_bytes * 1e-9);
 }
 
-static rd_status open_model(const plan *p, const rd_model_options *o, rd_model **out, rd_error *err)
+/* `weights` outlives the model. */
+static rd_status open_model(const plan *p, const rd_model_options *o, rd_random_weights *weights,
+                            rd_model **out, rd_error *err)
 {
-    rd_random_weights weights;
-
     if (p->folder) return rd_model_open(p->folder, o, out, err);
     bool wide =
         o->device.precision == RD_EXACT || (o->device.isa && !strcmp(o->device.isa, "plain"));
 
     if (check_room(p, wide, err)) return err->status;
-    rd_weight_source from = rd_random_weights_init(&weights, &p->config, p->type, 1);
-    rd_status s = rd_model_open_from(&p->config, &from, o, out, err);
+    rd_weight_source from = rd_random_weights_init(weights, &p->config, p->scheme, 1);
 
-    rd_random_weights_clear(&weights);
-    return s;
+    return rd_model_open_from(&p->config, &from, o, out, err);
 }
 
 /* Bytes that the device holds, less what is no weight, for each number of the shape. */
@@ -386,9 +390,8 @@ static rd_status weigh(bench *b, double *held, rd_error *err)
 {
     const rd_model_config *c = rd_model_config_of(b->m);
     rd_device_info info;
-    rd_shape_size size;
 
-    if (rd_shape_measure(c, &size, err)) return err->status;
+    if (rd_shape_measure(c, b->p->scheme, &b->size, err)) return err->status;
     rd_model_describe(b->m, &info);
     double wide = (c->num_attention_heads + 2.0 * c->num_key_value_heads) * c->head_dim;
     double views = 4.0 * rd_model_max_rows(b->m) *
@@ -396,7 +399,7 @@ static rd_status weigh(bench *b, double *held, rd_error *err)
     double kv = (double)rd_model_kv_bytes(b->m) * rd_model_kv_blocks(b->m);
 
     *held = (double)info.bytes;
-    b->weight_bytes = ((double)info.bytes - views - kv) / (double)size.weights;
+    b->weight_bytes = ((double)info.bytes - views - kv) / (double)b->size.weights;
     return RD_OK;
 }
 
@@ -409,7 +412,7 @@ static rd_status open_bench(const plan *p, bench *b, rd_bench *out, rd_error *er
     double held = 0.0, start = rd_now_ms();
 
     *b = (bench){ .p = p, .random = rd_random_seed(1) };
-    if (open_model(p, &o, &b->m, err)) return err->status;
+    if (open_model(p, &o, &b->weights, &b->m, err)) return err->status;
     out->load_ms = rd_now_ms() - start;
     b->block = rd_model_block_size(b->m);
     b->chunk = rd_model_max_rows(b->m) / b->block * b->block;
@@ -427,6 +430,7 @@ static rd_status open_bench(const plan *p, bench *b, rd_bench *out, rd_error *er
 static void close_bench(bench *b)
 {
     rd_model_close(b->m);
+    rd_random_weights_clear(&b->weights);
     free(b->tokens);
     free(b->places);
     free(b->picks);
@@ -445,6 +449,7 @@ static int run_bench(const rd_args *a, const plan *p)
     out->shape = p->shape;
     out->backend = p->backend->name;
     out->weights = p->weights;
+    out->int8 = p->scheme != RD_PACK_NONE;
     out->layers = p->config.num_hidden_layers;
     if (open_bench(p, &b, out, &err) || measure(&b, out, &err)) {
         status = rd_tool_fail(a, &err);
@@ -491,11 +496,15 @@ static rd_status check_picks(const plan *p, const char *isa, rd_precision precis
         .backend = p->backend, .device = p->device, .max_rows = CHUNK, .kv_blocks = kv_blocks_of(p)
     };
     int32_t first = 0;
+    rd_random_weights weights = { 0 };
     rd_model *m = NULL;
 
     o.device.isa = isa;
     o.device.precision = precision;
-    if (open_model(p, &o, &m, err)) return err->status;
+    if (open_model(p, &o, &weights, &m, err)) {
+        rd_random_weights_clear(&weights);
+        return err->status;
+    }
     rd_pick_query q = { .n_rows = p->rows, .watched = watched };
     rd_pass before = { .tokens = tokens, .rows = rd_model_block_size(m), .keep = &first };
     rd_pass here = { .tokens = tokens,
@@ -508,6 +517,7 @@ static rd_status check_picks(const plan *p, const char *isa, rd_precision precis
 
     if (!s) s = rd_forward(m, &here, err);
     rd_model_close(m);
+    rd_random_weights_clear(&weights);
     return s;
 }
 
@@ -595,16 +605,21 @@ static char *folder_of(const char *path)
     return rd_copy_text(path, slash > path ? (size_t)(slash - path) : 1);
 }
 
-/* What the file's matrices are made of, by the first layer's attention. */
-static rd_status weights_of(const char *folder, const char **out, rd_error *err)
+/* What the file's matrices are made of, by its metadata or the first layer's attention. */
+static rd_status weights_of(plan *p, rd_error *err)
 {
     static const char name[] = "model.layers.0.attention.query_key_value.weight";
     rd_safetensors *file = NULL;
     const rd_tensor *t;
 
-    if (rd_safetensors_open(folder, &file, err)) return err->status;
+    if (rd_safetensors_open(p->folder, &file, err)) return err->status;
     t = rd_safetensors_find(file, name);
-    *out = !t ? "int8" : t->dtype == RD_F32 ? "f32" : t->dtype == RD_F16 ? "f16" : "bf16";
+    p->scheme = rd_pack_named(rd_safetensors_meta(file, "redraft_quant"));
+    p->weights = p->scheme == RD_PACK_INT4 ? "int4"
+                 : !t                      ? "int8"
+                 : t->dtype == RD_F32      ? "f32"
+                 : t->dtype == RD_F16      ? "f16"
+                                           : "bf16";
     rd_safetensors_close(file);
     return RD_OK;
 }
@@ -632,17 +647,13 @@ static int choose_model(const rd_args *a, plan *p, char **path, char *builtin, s
         return rd_tool_usage(a, "--shape, --file and --model each name a model; one is enough");
     if ((file || model) && random)
         return rd_tool_usage(a, "--layers, --weights, --experts and --check want a --shape");
-    p->type = RD_BF16;
-    p->weights = "bf16";
-    if (weights && !strcmp(weights, "int8")) {
-        p->type = RD_I8;
-        p->weights = "int8";
-    } else if (weights && (!strcmp(weights, "fp8") || !strcmp(weights, "int4"))) {
-        return rd_tool_usage(a, "--weights %s: no backend here has %s yet; bf16 or int8", weights,
-                             weights);
-    } else if (weights && strcmp(weights, "bf16") != 0) {
-        return rd_tool_usage(a, "--weights is %s; bf16 or int8", weights);
-    }
+    p->weights = weights ? weights : "bf16";
+    if (!strcmp(p->weights, "int8")) p->scheme = RD_PACK_INT8;
+    if (!strcmp(p->weights, "int4")) p->scheme = RD_PACK_INT4;
+    if (!strcmp(p->weights, "fp8"))
+        return rd_tool_usage(a, "--weights fp8: no backend here has fp8 yet; bf16, int8 or int4");
+    if (!p->scheme && strcmp(p->weights, "bf16") != 0)
+        return rd_tool_usage(a, "--weights is %s; bf16, int8 or int4", p->weights);
     p->shape = shape ? shape : file ? file : model ? model : "builtin";
     if (!strcmp(p->shape, "builtin") && !file && !model) {
         if (rd_engine_builtin(builtin, builtin_n, &err)) return rd_tool_fail(a, &err);
@@ -657,12 +668,12 @@ static int choose_model(const rd_args *a, plan *p, char **path, char *builtin, s
 
         if (s == RD_NOT_FOUND)
             return rd_tool_usage(a,
-                                 "--shape %s: llada2.1-mini, llada2.2-mini, llada2.1-flash, "
-                                 "builtin or a config.json",
+                                 "--shape %s: llada2.1-mini, llada2.2-mini, llada2.1-flash, e8, "
+                                 "e21, e46, dense-59m, builtin or a config.json",
                                  shape);
         if (s) return rd_tool_fail(a, &err);
     }
-    if (p->folder && weights_of(p->folder, &p->weights, &err)) return rd_tool_fail(a, &err);
+    if (p->folder && weights_of(p, &err)) return rd_tool_fail(a, &err);
     return -1;
 }
 

@@ -7,23 +7,59 @@
 #include <stdio.h>
 #include <string.h>
 
+static double bytes_of(const rd_bench_pass *p)
+{
+    return p->dense.bytes + p->experts_work.bytes + p->attention.bytes;
+}
+
+static double product_peak(const rd_bench *b)
+{
+    return b->int8 ? b->ceilings.int8_op_s : b->ceilings.bf16_flop_s;
+}
+
+/* Times at the ceilings, ms; 0 where a ceiling is not known. */
+static double reading_ms(const rd_bench *b, const rd_bench_pass *p, double bytes)
+{
+    bool cached = bytes_of(p) < b->ceilings.cache_bytes;
+
+    return b->ceilings.read_bytes_s > 0.0 && !cached ? bytes / b->ceilings.read_bytes_s * 1e3 : 0.0;
+}
+
+static double product_ms(double ops, double peak)
+{
+    return peak > 0.0 ? ops / peak * 1e3 : 0.0;
+}
+
+static double phase_ms(const rd_bench *b, const rd_bench_pass *p, rd_bench_work w, double peak)
+{
+    double read = reading_ms(b, p, w.bytes), products = product_ms(w.ops, peak);
+
+    return read > products ? read : products;
+}
+
+double rd_bench_floor_ms(const rd_bench *b, const rd_bench_pass *p)
+{
+    double peak = product_peak(b);
+
+    return phase_ms(b, p, p->dense, peak) + phase_ms(b, p, p->experts_work, peak) +
+           phase_ms(b, p, p->attention, b->ceilings.bf16_flop_s);
+}
+
 static double of_reading(const rd_bench *b, const rd_bench_pass *p)
 {
-    if (b->ceilings.read_bytes_s <= 0.0 || p->bytes < b->ceilings.cache_bytes) return 0.0;
-    return p->bytes / b->ceilings.read_bytes_s * 1e3 / p->time.median_ms;
+    return reading_ms(b, p, bytes_of(p)) / p->time.median_ms;
 }
 
 static double of_products(const rd_bench *b, const rd_bench_pass *p)
 {
-    if (b->ceilings.bf16_flop_s <= 0.0) return 0.0;
-    return p->flop / b->ceilings.bf16_flop_s * 1e3 / p->time.median_ms;
+    return (product_ms(p->dense.ops + p->experts_work.ops, product_peak(b)) +
+            product_ms(p->attention.ops, b->ceilings.bf16_flop_s)) /
+           p->time.median_ms;
 }
 
-double rd_bench_share(const rd_bench *b, const rd_bench_pass *p)
+static double of_floor(const rd_bench *b, const rd_bench_pass *p)
 {
-    double read = of_reading(b, p), products = of_products(b, p);
-
-    return read > products ? read : products;
+    return rd_bench_floor_ms(b, p) / p->time.median_ms;
 }
 
 void rd_bench_print_json(const rd_bench *b)
@@ -42,7 +78,7 @@ void rd_bench_print_json(const rd_bench *b)
             "%s{\"context\":%d,\"rows\":%d,\"experts_per_layer\":%.4g,\"pass_ms\":{"
             "\"median\":%.3f,\"min\":%.3f},\"bytes_read\":%.0f,\"share_of_ceiling\":%.3f}",
             i ? "," : "", p->context, p->rows, p->experts, p->time.median_ms, p->time.min_ms,
-            p->bytes, rd_bench_share(b, p));
+            bytes_of(p), of_floor(b, p));
     }
     rd_buf_text(&out, "],\"prefill\":[");
     for (int i = 0; i < b->n_prefills; i++)
@@ -78,14 +114,19 @@ void rd_bench_print(const rd_bench *b)
            b->ceilings.int8_op_s * 1e-9);
     printf("load %.1f ms, %.1f MB held, peak memory %.1f MB\n\n", b->load_ms, b->held_mb,
            b->peak_rss_mb);
-    printf("pass: context  rows  experts  median ms     min ms   MB read   of read   of bf16\n");
+    printf("pass: context  rows  experts  median ms     min ms   MB read   of read   of %s  floor "
+           "ms  of "
+           "floor\n",
+           b->int8 ? "int8" : "bf16");
     for (int i = 0; i < b->n_passes; i++) {
         const rd_bench_pass *p = &b->passes[i];
 
         printf("      %7d %5d %8.4g %10.3f %10.3f %9.1f", p->context, p->rows, p->experts,
-               p->time.median_ms, p->time.min_ms, p->bytes * 1e-6);
+               p->time.median_ms, p->time.min_ms, bytes_of(p) * 1e-6);
         print_share(of_reading(b, p));
         print_share(of_products(b, p));
+        printf(" %9.3f", rd_bench_floor_ms(b, p));
+        print_share(of_floor(b, p));
         printf("\n");
     }
     for (int i = 0; i < b->n_prefills; i++) {

@@ -51,7 +51,7 @@ static const rd_option tokenize_options[] = {
 };
 
 static const rd_option quantize_options[] = {
-    { "--weights", "int8", "the packed format" },
+    { "--weights", "int8|int4", "the packed format; int8 without it" },
     { "--json", NULL, "say what was done as JSON" },
     END,
 };
@@ -111,9 +111,10 @@ static const rd_option compare_options[] = {
 };
 
 static const rd_option bench_options[] = {
-    { "--shape", "NAME", "llada2.1-mini, llada2.2-mini, llada2.1-flash, builtin, FILE.json" },
+    { "--shape", "NAME",
+      "llada2.1-mini, e46, e8, dense-59m, builtin, or FILE.json" },
     { "--layers", "N", "fewer layers of that shape" },
-    { "--weights", "bf16|int8", "of random weights; bf16 without it" },
+    { "--weights", "NAME", "bf16, int8 or int4, of random weights; bf16 without it" },
     { "--context", "LIST", "tokens before the block; 0,512,1024 without it" },
     { "--rows", "N", "rows of a pass; 32 without it" },
     { "--experts", "LIST", "distinct experts that a pass meets in a layer" },

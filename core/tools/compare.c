@@ -3,7 +3,8 @@
  * Both score the same pieces of text (every fourth token masked, four passes): the share of the masked tokens
  * whose first choice is the same, the log loss and the probability of what stands there. Both fill the same
  * holes: how many answers are the same to the byte, passes and time. Models with different tokens have no
- * picks to compare; bits a byte they have in common. `builtin` names the built-in model.
+ * picks to compare; bits a byte they have in common. `builtin` names the built-in model. Intervals are 95 % by a bootstrap over
+ * the pieces: tokens of one piece are not independent.
  */
 #include "core/tools/calls.h"
 
@@ -17,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECE = 1500, CASES = 20 };
+enum { PIECE = 1500, CASES = 20, DRAWS = 1000 };
 
 typedef struct side {
     const char *name;
@@ -27,8 +28,14 @@ typedef struct side {
     rd_buf *text; /* [cases] */
 } side;
 
+/* What both said of one piece of text. */
+typedef struct piece {
+    double tokens, agree, loss[2];
+} piece;
+
 typedef struct job {
     const rd_args *a;
+    piece *piece; /* [pieces] */
     rd_cases cases;
     side side[2];
     size_t bytes;
@@ -84,22 +91,31 @@ static rd_status find_texts(job *j, rd_error *err)
 
 /* ---- both models ---- */
 
-static void add_scores(side *s, const rd_score *list, int n)
+/* Gives back the log loss of the list. */
+static double add_scores(side *s, const rd_score *list, int n)
 {
+    double loss = 0.0;
+
     for (int i = 0; i < n; i++) {
-        s->loss -= log(fmax((double)list[i].p, 1e-9));
+        loss -= log(fmax((double)list[i].p, 1e-9));
         s->probability += (double)list[i].p;
     }
     s->tokens += n;
+    s->loss += loss;
+    return loss;
 }
 
-static void compare_scores(job *j, rd_score *list[2], const int n[2])
+static void compare_scores(job *j, rd_score *list[2], const int n[2], piece *p)
 {
     bool same = n[0] == n[1];
+    int agree = 0;
 
     for (int i = 0; same && i < n[0]; i++) same = list[0][i].end == list[1][i].end;
     j->same_tokens = j->same_tokens && same;
-    for (int i = 0; same && i < n[0]; i++) j->agree += !strcmp(list[0][i].best, list[1][i].best);
+    for (int i = 0; same && i < n[0]; i++) agree += !strcmp(list[0][i].best, list[1][i].best);
+    j->agree += agree;
+    p->agree = agree;
+    p->tokens = n[0];
 }
 
 /* The start of a file, scored by both. */
@@ -108,6 +124,7 @@ static rd_status score_piece(job *j, const rd_case_file *f, rd_error *err)
     size_t bytes = f->bytes - f->licence < PIECE ? f->bytes - f->licence : PIECE;
     rd_score *list[2] = { NULL, NULL };
     int n[2] = { 0, 0 };
+    piece p = { 0 };
     rd_status status = RD_OK;
 
     while (bytes > 0 && f->licence + bytes < f->bytes &&
@@ -115,19 +132,18 @@ static rd_status score_piece(job *j, const rd_case_file *f, rd_error *err)
         bytes--;
     for (int k = 0; k < 2 && !status; k++) {
         double start = rd_now_ms();
-        rd_score_request rq = { .language = f->language,
-                                .text = f->text + f->licence,
-                                .bytes = bytes,
-                                .to = bytes };
+        rd_score_request rq = {
+            .language = f->language, .text = f->text + f->licence, .bytes = bytes, .to = bytes
+        };
 
         status = rd_engine_score(j->side[k].engine, &rq, &list[k], &n[k], err);
         if (status) break;
         j->side[k].score_ms += rd_now_ms() - start;
-        add_scores(&j->side[k], list[k], n[k]);
+        p.loss[k] = add_scores(&j->side[k], list[k], n[k]);
     }
-    if (!status) compare_scores(j, list, n);
+    if (!status) compare_scores(j, list, n, &p);
     j->bytes += bytes;
-    j->pieces++;
+    j->piece[j->pieces++] = p;
     free(list[0]);
     free(list[1]);
     return status;
@@ -176,6 +192,47 @@ static rd_status run_both(job *j, rd_error *err)
 
 /* ---- results ---- */
 
+static int ascending(const void *x, const void *y)
+{
+    double a = *(const double *)x, b = *(const double *)y;
+
+    return (a > b) - (a < b);
+}
+
+static double agreement(const piece *sum)
+{
+    return sum->agree / sum->tokens;
+}
+
+static double loss_difference(const piece *sum)
+{
+    return (sum->loss[1] - sum->loss[0]) / sum->tokens;
+}
+
+/* The 95 % in the middle of what other draws of the pieces would have said. */
+static void interval(const job *j, double (*measure)(const piece *sum), double out[2])
+{
+    rd_random random = rd_random_seed((uint64_t)j->seed + 1);
+    double draws[DRAWS];
+
+    for (int d = 0; d < DRAWS; d++) {
+        piece sum = { .tokens = 1e-9 };
+
+        for (int i = 0; i < j->pieces; i++) {
+            const piece *p = &j->piece[rd_random_below(&random, (uint32_t)j->pieces)];
+
+            sum.tokens += p->tokens;
+            sum.agree += p->agree;
+            sum.loss[0] += p->loss[0];
+            sum.loss[1] += p->loss[1];
+        }
+        draws[d] = measure(&sum);
+    }
+    qsort(draws, DRAWS, sizeof *draws, ascending);
+    out[0] = draws[DRAWS / 40];
+    out[1] = draws[DRAWS - 1 - DRAWS / 40];
+}
+
 static double per(double sum, int n)
 {
     return n ? sum / n : 0.0;
@@ -211,11 +268,19 @@ static void write_json(const job *j, rd_buf *out)
     json_side(j, b, "b", out);
     rd_buf_format(out, "\"bytes\":%zu,\"pieces\":%d,\"same_tokens\":%s,", j->bytes, j->pieces,
                   j->same_tokens ? "true" : "false");
-    if (j->same_tokens)
-        rd_buf_format(out, "\"agreement\":%.6g,\"log_loss_difference\":%.6g,",
-                      per(j->agree, a->tokens), per(b->loss - a->loss, a->tokens));
-    else
+    if (j->same_tokens) {
+        double same[2], more[2];
+
+        interval(j, agreement, same);
+        interval(j, loss_difference, more);
+        rd_buf_format(out,
+                      "\"agreement\":%.6g,\"agreement_ci\":[%.6g,%.6g],"
+                      "\"log_loss_difference\":%.6g,\"log_loss_difference_ci\":[%.6g,%.6g],",
+                      per(j->agree, a->tokens), same[0], same[1], per(b->loss - a->loss, a->tokens),
+                      more[0], more[1]);
+    } else {
         rd_buf_text(out, "\"agreement\":null,\"log_loss_difference\":null,");
+    }
     rd_buf_format(out, "\"bits_per_byte_difference\":%.6g,\"holes\":%d,\"same_fills\":%d}\n",
                   bits(j, b) - bits(j, a), j->cases.n, j->same_fills);
 }
@@ -232,11 +297,20 @@ static void write_table(const job *j, rd_buf *out)
                       per(s->loss, s->tokens), bits(j, s), per(s->score_ms, j->pieces), s->exact,
                       per(s->forwards, j->cases.n), per(s->ms, j->cases.n));
     }
-    if (j->same_tokens)
-        rd_buf_format(out, "first choices that agree: %.2f %% of %d\n",
-                      100.0 * per(j->agree, j->side[0].tokens), j->side[0].tokens);
-    else
+    if (j->same_tokens) {
+        const side *a = &j->side[0], *b = &j->side[1];
+        double same[2], more[2];
+
+        interval(j, agreement, same);
+        interval(j, loss_difference, more);
+        rd_buf_format(out, "first choices that agree: %.2f %% of %d (95 %%: %.2f to %.2f)\n",
+                      100.0 * per(j->agree, a->tokens), a->tokens, 100.0 * same[0],
+                      100.0 * same[1]);
+        rd_buf_format(out, "difference of loss: %+.4f (95 %%: %+.4f to %+.4f)\n",
+                      per(b->loss - a->loss, a->tokens), more[0], more[1]);
+    } else {
         rd_buf_text(out, "their tokens differ: first choices cannot be compared\n");
+    }
     rd_buf_format(out, "fills that are the same: %d of %d\n", j->same_fills, j->cases.n);
 }
 
@@ -268,6 +342,7 @@ int rd_tool_compare(const rd_args *a)
     if (!rd_args_int(a, "--cases", 1, 100000, &j.n) ||
         !rd_args_int(a, "--seed", 0, 2147483647, &j.seed))
         return 2;
+    j.piece = rd_alloc_array((size_t)j.n, sizeof *j.piece);
     if (find_texts(&j, &err)) status = rd_tool_fail(a, &err);
     for (int k = 0; k < 2 && !status; k++) status = open_side(&j, k);
     if (!status && run_both(&j, &err)) status = rd_tool_fail(a, &err);
@@ -284,6 +359,7 @@ int rd_tool_compare(const rd_args *a)
         free(j.side[k].text);
         rd_engine_close(j.side[k].engine);
     }
+    free(j.piece);
     rd_cases_clear(&j.cases);
     return status;
 }

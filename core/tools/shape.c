@@ -2,15 +2,67 @@
 #include "core/tools/shape.h"
 
 #include "core/base/memory.h"
+#include "core/format/packed.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* ---- shapes ---- */
 
+/* The built-in model's family (its config in the repository is e8's), and the peers' dense model of 59M numbers. */
+typedef struct small_shape {
+    const char *name;
+    int hidden, layers, heads, kv, experts, expert_width, width, vocab;
+} small_shape;
+
+static const small_shape small_shapes[] = {
+    { "e8", 256, 6, 4, 2, 8, 128, 512, 8192 },
+    { "e21", 384, 8, 6, 2, 8, 192, 768, 8192 },
+    { "e46", 512, 10, 8, 2, 8, 256, 1024, 12288 },
+    { "dense-59m", 512, 12, 8, 8, 0, 0, 2048, 16384 },
+};
+
+static bool small_named(const char *name, rd_model_config *out)
+{
+    const small_shape *s = small_shapes;
+    size_t n = sizeof small_shapes / sizeof *small_shapes;
+
+    while (n > 0 && strcmp(s->name, name) != 0) s++, n--;
+    if (n == 0) return false;
+    *out = (rd_model_config){ .vocab_size = s->vocab,
+                              .hidden_size = s->hidden,
+                              .num_hidden_layers = s->layers,
+                              .num_attention_heads = s->heads,
+                              .num_key_value_heads = s->kv,
+                              .head_dim = 64,
+                              .intermediate_size = s->width,
+                              .moe_intermediate_size = s->experts ? s->expert_width : s->width,
+                              .num_experts = s->experts ? s->experts : 1,
+                              .num_experts_per_tok = s->experts ? 2 : 1,
+                              .num_shared_experts = s->experts ? 1 : 0,
+                              .first_k_dense_replace = s->experts ? 1 : s->layers,
+                              .n_group = 1,
+                              .topk_group = 1,
+                              .block_size = 32,
+                              .rotary_dim = 32,
+                              .max_position_embeddings = 4096,
+                              .rope_theta = 10000.0,
+                              .rms_norm_eps = 1e-6,
+                              .routed_scaling_factor = 2.5,
+                              .tie_word_embeddings = true,
+                              .pad_token_id = 1,
+                              .mask_token_id = 2,
+                              .delete_token_id = 3,
+                              .split_token_id = 4,
+                              .eos_count = 1 };
+    return true;
+}
+
 bool rd_shape_named(const char *name, rd_model_config *out)
 {
+    if (small_named(name, out)) return true;
     rd_model_config mini = { .vocab_size = 157184,
                              .hidden_size = 2048,
                              .num_hidden_layers = 20,
@@ -69,10 +121,45 @@ static bool is_router(const char *name)
     return ends_with(name, "mlp.gate.weight");
 }
 
+static bool has_experts(const rd_model_config *c)
+{
+    return c->first_k_dense_replace < c->num_hidden_layers;
+}
+
+/* How the matrix is packed; what stays exact is not. */
+static rd_pack pack_of(const rd_model_config *c, rd_pack scheme, const char *name, int rows)
+{
+    return scheme && rows > 1 ? rd_pack_of(scheme, has_experts(c), name) : RD_PACK_NONE;
+}
+
+/* Panels and the scales behind them. */
+static size_t packed_bytes(rd_pack p, int rows, int cols)
+{
+    return rd_pack_panels(rows) * (rd_pack_panel_bytes(p, cols) + RD_PACK_ROWS * sizeof(float));
+}
+
+typedef struct counter {
+    const rd_model_config *config;
+    rd_pack scheme;
+    rd_shape_size *size;
+} counter;
+
+/* The embedding is read a row a token; where it is tied, it is the head. */
+static rd_shape_part *part_of(const counter *k, const char *name)
+{
+    if (strstr(name, ".mlp.experts.")) return &k->size->experts;
+    if (!strncmp(name, "lm_head.", 8)) return &k->size->head;
+    if (!strstr(name, "word_embeddings")) return &k->size->dense;
+    return k->config->tie_word_embeddings ? &k->size->head : &k->size->table;
+}
+
 static rd_status count(void *user, const char *name, int rows, int cols, rd_matrix *out,
                        rd_error *err)
 {
-    rd_shape_size *size = user;
+    counter *k = user;
+    rd_shape_size *size = k->size;
+    rd_shape_part *part = part_of(k, name);
+    rd_pack p = pack_of(k->config, k->scheme, name, rows);
     size_t n;
 
     (void)out;
@@ -80,15 +167,20 @@ static rd_status count(void *user, const char *name, int rows, int cols, rd_matr
         return rd_fail(err, RD_INVALID, "a shape of more weights than can be counted");
     if (rows == 1 || is_router(name)) size->exact += n;
     if (n > size->largest) size->largest = n;
+    part->weights += n;
+    part->bytes += p ? packed_bytes(p, rows, cols) : n * sizeof(float);
+    size->packed += p ? packed_bytes(p, rows, cols) : 0;
     return RD_OK;
 }
 
-rd_status rd_shape_measure(const rd_model_config *c, rd_shape_size *out, rd_error *err)
+rd_status rd_shape_measure(const rd_model_config *c, rd_pack scheme, rd_shape_size *out,
+                           rd_error *err)
 {
-    rd_weight_source counter = { count, out };
+    counter k = { c, scheme, out };
+    rd_weight_source counting = { count, &k };
 
     *out = (rd_shape_size){ 0 };
-    return rd_model_visit(c, &counter, err);
+    return rd_model_visit(c, &counting, err);
 }
 
 /* ---- random numbers ---- */
@@ -127,19 +219,32 @@ static void fill_bf16(rd_random_weights *w, size_t n, float rms)
     fill(w, w->data, 2 * n, 0x807f * each_half, ((uint64_t)exponent << 7) * each_half);
 }
 
-/* Odd integers from -127 to 127 (so that their mean is 0 exactly), and the scale that makes them `rms`. */
-static void fill_int8(rd_random_weights *w, size_t n, int rows, float rms)
+static void fill_scales(float *scale, int rows, float each)
 {
-    fill(w, w->data, n, UINT64_MAX, 0x0101010101010101u);
-    for (int i = 0; i < rows; i++) w->scale[i] = rms / 73.9f;
+    int padded = (int)rd_pack_panels(rows) * RD_PACK_ROWS;
+
+    for (int i = 0; i < padded; i++) scale[i] = i < rows ? each : 0.0f;
 }
 
-static void put(const rd_random_weights *w, size_t i, double x)
+/* Odd integers from -127 to 127, so that their mean is 0 exactly: the byte is q + 128. */
+static void fill_int8(rd_random_weights *w, char *to, int rows, int cols, float rms, float *scale)
 {
-    if (w->type == RD_I8)
-        ((int8_t *)w->data)[i] = (int8_t)lround(127.0 * x);
-    else
-        ((uint16_t *)w->data)[i] = rd_f32_to_bf16((float)x);
+    fill(w, to, rd_pack_panels(rows) * rd_pack_panel_bytes(RD_PACK_INT8, cols), UINT64_MAX,
+         0x0101010101010101u);
+    fill_scales(scale, rows, rms / 73.9f);
+}
+
+/* Odd integers from -7 to 7, steps from 128 to 255: root mean squares of 4.58 and 195. */
+static void fill_int4(rd_random_weights *w, char *to, int rows, int cols, float rms, float *scale)
+{
+    enum { STEPS = 4 * RD_PACK_ROWS, NUMBERS = RD_PACK_CELL - STEPS };
+    size_t cells = rd_pack_panels(rows) * rd_pack_cells(cols);
+
+    for (size_t i = 0; i < cells; i++, to += RD_PACK_CELL) {
+        fill(w, to, NUMBERS, UINT64_MAX, 0x1111111111111111u);
+        fill(w, to + NUMBERS, STEPS, UINT64_MAX, 0x8080808080808080u);
+    }
+    fill_scales(scale, rows, rms / 893.8f);
 }
 
 /* ---- the circle ---- */
@@ -163,11 +268,28 @@ static double place_of(const rd_model_config *c, int token)
 
 static void mark_tokens(const rd_random_weights *w, int rows, int cols)
 {
+    uint16_t *to = w->data;
+
+    for (size_t t = 0; t < (size_t)rows; t++, to += cols) {
+        double at = angle(w->config, place_of(w->config, (int)t));
+
+        to[0] = rd_f32_to_bf16((float)cos(at));
+        to[1] = rd_f32_to_bf16((float)sin(at));
+    }
+}
+
+/* The same in int8 panels, whose first vector holds the first columns of 16 rows. */
+static void mark_panels(const rd_random_weights *w, char *panels, int rows, int cols)
+{
+    size_t bytes = rd_pack_panel_bytes(RD_PACK_INT8, cols);
+
     for (int t = 0; t < rows; t++) {
         double at = angle(w->config, place_of(w->config, t));
+        uint8_t *to =
+            (uint8_t *)panels + (size_t)(t / RD_PACK_ROWS) * bytes + (size_t)(t % RD_PACK_ROWS) * 4;
 
-        put(w, (size_t)t * (size_t)cols, cos(at));
-        put(w, (size_t)t * (size_t)cols + 1, sin(at));
+        to[0] = (uint8_t)(128 + lround(127.0 * cos(at)));
+        to[1] = (uint8_t)(128 + lround(127.0 * sin(at)));
     }
 }
 
@@ -215,58 +337,142 @@ static rd_status make_room(rd_random_weights *w, size_t bytes, rd_error *err)
     return RD_OK;
 }
 
+static bool is_table(const char *name)
+{
+    return ends_with(name, "word_embeddings.weight");
+}
+
+/* Writes to the residual stream: two of its channels are the circle's. */
+static bool writes_back(const char *name)
+{
+    return ends_with(name, "down_proj.weight") || ends_with(name, "attention.dense.weight");
+}
+
+/* Logits of a head spread by about 3. */
+static float rms_of(const rd_random_weights *w, const char *name, int cols)
+{
+    bool tied = w->config->tie_word_embeddings;
+
+    if (is_table(name) && !tied) return 0.75f;
+    return (is_table(name) || ends_with(name, "lm_head.weight") ? 3.0f : 1.0f) / sqrtf((float)cols);
+}
+
+static rd_status make_exact(rd_random_weights *w, const char *name, int rows, int cols,
+                            rd_matrix *out, rd_error *err)
+{
+    size_t n = (size_t)rows * (size_t)cols;
+
+    if (make_room(w, n * sizeof(float), err)) return RD_NO_MEMORY;
+    *out = (rd_matrix){ w->data, RD_F32, rows, cols, NULL, RD_PACK_NONE };
+    if (is_router(name))
+        make_router(w, rows, cols);
+    else
+        for (size_t k = 0; k < n; k++)
+            ((float *)w->data)[k] = ends_with(name, "expert_bias") ? 0.0f : 1.0f;
+    return RD_OK;
+}
+
+static rd_status make_bf16(rd_random_weights *w, const char *name, int rows, int cols,
+                           rd_matrix *out, rd_error *err)
+{
+    size_t n = (size_t)rows * (size_t)cols;
+
+    if (make_room(w, n * sizeof(uint16_t), err)) return RD_NO_MEMORY;
+    *out = (rd_matrix){ w->data, RD_BF16, rows, cols, NULL, RD_PACK_NONE };
+    fill_bf16(w, n, rms_of(w, name, cols));
+    if (!has_circle(w->config)) return RD_OK;
+    if (is_table(name)) mark_tokens(w, rows, cols);
+    if (writes_back(name)) memset(w->data, 0, 2 * (size_t)cols * sizeof(uint16_t));
+    return RD_OK;
+}
+
+/* Columns of padding must stand for zero: such a shape, small as a rule, is made in bf16 and packed. */
+static rd_status pack_rows(const rd_matrix *from, rd_pack p, char *panels, float *scale,
+                           rd_error *err)
+{
+    size_t cols = (size_t)from->cols, bytes = rd_pack_panel_bytes(p, from->cols);
+    float *wide = rd_alloc_array(RD_PACK_ROWS * cols, sizeof *wide);
+    rd_status s = RD_OK;
+
+    for (int r = 0; r < from->rows && !s; r += RD_PACK_ROWS) {
+        int here = from->rows - r < RD_PACK_ROWS ? from->rows - r : RD_PACK_ROWS;
+
+        rd_widen(wide, (const uint16_t *)from->data + (size_t)r * cols, RD_BF16,
+                 (size_t)here * cols);
+        s = rd_pack_panel(p, wide, here, from->cols, panels, scale + r, err);
+        panels += bytes;
+    }
+    free(wide);
+    return s;
+}
+
+/* One piece of memory for all that is packed: it stays for the model's life. */
+static rd_status open_region(rd_random_weights *w, rd_error *err)
+{
+    rd_shape_size size;
+
+    if (w->region) return RD_OK;
+    if (rd_shape_measure(w->config, w->scheme, &size, err)) return err->status;
+    void *at = mmap(NULL, size.packed, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (at == MAP_FAILED)
+        return rd_fail(err, RD_NO_MEMORY, "no memory to make %zu MB", size.packed >> 20);
+    w->region = at;
+    w->region_bytes = size.packed;
+    return RD_OK;
+}
+
+static rd_status make_packed(rd_random_weights *w, rd_pack p, const char *name, int rows, int cols,
+                             rd_matrix *out, rd_error *err)
+{
+    size_t bytes = packed_bytes(p, rows, cols);
+
+    if (open_region(w, err)) return err->status;
+    if (bytes > w->region_bytes - w->used)
+        return rd_fail(err, RD_NO_MEMORY, "%s: made twice", name);
+    char *at = w->region + w->used;
+    float *scale = (float *)(void *)(at + rd_pack_panels(rows) * rd_pack_panel_bytes(p, cols));
+
+    w->used += bytes;
+    *out = (rd_matrix){ at, RD_U8, rows, cols, scale, p };
+    if (cols % RD_PACK_COLS) {
+        rd_matrix plain;
+
+        if (make_bf16(w, name, rows, cols, &plain, err)) return err->status;
+        return pack_rows(&plain, p, at, scale, err);
+    }
+    (p == RD_PACK_INT8 ? fill_int8 : fill_int4)(w, at, rows, cols, rms_of(w, name, cols), scale);
+    if (!has_circle(w->config)) return RD_OK;
+    if (is_table(name)) mark_panels(w, at, rows, cols);
+    if (writes_back(name)) scale[0] = scale[1] = 0.0f;
+    return RD_OK;
+}
+
 static rd_status make(void *user, const char *name, int rows, int cols, rd_matrix *out,
                       rd_error *err)
 {
     rd_random_weights *w = user;
-    bool exact = rows == 1 || is_router(name);
-    rd_dtype type = exact ? RD_F32 : w->type;
-    size_t n = (size_t)rows * (size_t)cols;
+    rd_pack p = pack_of(w->config, w->scheme, name, rows);
 
-    if (make_room(w, n * rd_dtype_bytes(type), err)) return RD_NO_MEMORY;
-    if (type == RD_I8 && (size_t)rows > w->scale_rows) {
-        w->scale = rd_resize(w->scale, (size_t)rows, sizeof *w->scale);
-        w->scale_rows = (size_t)rows;
-    }
-    *out = (rd_matrix){ w->data, type, rows, cols, type == RD_I8 ? w->scale : NULL, RD_PACK_NONE };
-    if (is_router(name)) {
-        make_router(w, rows, cols);
-        return RD_OK;
-    }
-    if (exact) {
-        for (int k = 0; k < cols; k++)
-            ((float *)w->data)[k] = ends_with(name, "expert_bias") ? 0.0f : 1.0f;
-        return RD_OK;
-    }
-    bool table = ends_with(name, "word_embeddings.weight"),
-         head = table ? w->config->tie_word_embeddings : ends_with(name, "lm_head.weight");
-    float rms = (head ? 3.0f : 1.0f) / sqrtf((float)cols); /* logits of a head spread by about 3 */
-
-    if (table && !head) rms = 0.75f;
-    if (type == RD_I8)
-        fill_int8(w, n, rows, rms);
-    else
-        fill_bf16(w, n, rms);
-    if (!has_circle(w->config)) return RD_OK;
-    if (table) mark_tokens(w, rows, cols);
-    if (ends_with(name, "down_proj.weight") || ends_with(name, "attention.dense.weight"))
-        memset(w->data, 0, 2 * (size_t)cols * rd_dtype_bytes(type)); /* the circle's channels */
-    return RD_OK;
+    if (rows == 1 || is_router(name)) return make_exact(w, name, rows, cols, out, err);
+    return p ? make_packed(w, p, name, rows, cols, out, err)
+             : make_bf16(w, name, rows, cols, out, err);
 }
 
 rd_weight_source rd_random_weights_init(rd_random_weights *w, const rd_model_config *c,
-                                        rd_dtype type, uint64_t seed)
+                                        rd_pack scheme, uint64_t seed)
 {
     rd_random r = rd_random_seed(seed);
 
-    *w = (rd_random_weights){ .config = c, .type = type };
+    *w = (rd_random_weights){ .config = c, .scheme = scheme };
     for (int i = 0; i < 8; i++) w->state[i] = rd_random_u64(&r) | 1;
     return (rd_weight_source){ make, w };
 }
 
 void rd_random_weights_clear(rd_random_weights *w)
 {
+    if (w->region) munmap(w->region, w->region_bytes);
     free(w->data);
-    free(w->scale);
     *w = (rd_random_weights){ 0 };
 }

@@ -2,6 +2,7 @@
 #include "core/train/params.h"
 
 #include "core/base/memory.h"
+#include "core/format/packed.h"
 #include "core/format/quant.h"
 #include "core/format/safetensors.h"
 #include "core/train/kernels.h"
@@ -237,20 +238,9 @@ const char *rd_params_not_finite(const rd_params *p, const float *x)
     return NULL;
 }
 
-/* A matrix that was packed as int8: W.q and a scale a row in W.s. */
-static bool read_packed(const rd_param *q, float *to, const rd_safetensors *file)
+static void read_rows8(const rd_param *q, float *to, const rd_tensor *values,
+                       const rd_tensor *scales)
 {
-    char name[112];
-    const rd_tensor *values, *scales;
-
-    snprintf(name, sizeof name, "%s.q", q->name);
-    values = rd_safetensors_find(file, name);
-    snprintf(name, sizeof name, "%s.s", q->name);
-    scales = rd_safetensors_find(file, name);
-    if (!values || values->dtype != RD_I8 || values->rank != 2 || values->shape[0] != q->rows ||
-        values->shape[1] != q->cols || !scales || scales->dtype != RD_F32 ||
-        scales->bytes != (size_t)q->rows * sizeof(float))
-        return false;
     for (int r = 0; r < q->rows; r++) {
         const int8_t *from = (const int8_t *)values->data + (size_t)r * (size_t)q->cols;
         float scale;
@@ -259,7 +249,49 @@ static bool read_packed(const rd_param *q, float *to, const rd_safetensors *file
         for (int c = 0; c < q->cols; c++)
             to[(size_t)r * (size_t)q->cols + (size_t)c] = (float)from[c] * scale;
     }
-    return true;
+}
+
+static void read_panels(const rd_param *q, float *to, rd_pack p, const rd_tensor *values,
+                        const rd_tensor *scales)
+{
+    float *aligned = rd_alloc_array(scales->bytes / sizeof(float), sizeof *aligned);
+
+    memcpy(aligned, scales->data, scales->bytes);
+    for (int r = 0; r < q->rows; r++)
+        rd_unpack_row(p, values->data, aligned, q->cols, r, to + (size_t)r * (size_t)q->cols);
+    free(aligned);
+}
+
+static bool has_shape(const rd_tensor *t, rd_dtype type, size_t rows, size_t cols)
+{
+    return t->dtype == type && t->rank == 2 && (size_t)t->shape[0] == rows &&
+           (size_t)t->shape[1] == cols;
+}
+
+/* A matrix that was packed, as int8 rows or as panels: W.q, and the scales in W.s. */
+static bool read_packed(const rd_param *q, float *to, const rd_safetensors *file)
+{
+    char name[112];
+    const rd_tensor *values, *scales;
+    size_t rows = (size_t)q->rows, panels = rd_pack_panels(q->rows);
+
+    snprintf(name, sizeof name, "%s.q", q->name);
+    values = rd_safetensors_find(file, name);
+    snprintf(name, sizeof name, "%s.s", q->name);
+    scales = rd_safetensors_find(file, name);
+    if (!values || !scales || scales->dtype != RD_F32) return false;
+    if (has_shape(values, RD_I8, rows, (size_t)q->cols)) {
+        if (scales->bytes != rows * sizeof(float)) return false;
+        read_rows8(q, to, values, scales);
+        return true;
+    }
+    for (rd_pack p = RD_PACK_INT8; p <= RD_PACK_INT4; p++) {
+        if (!has_shape(values, RD_U8, panels, rd_pack_panel_bytes(p, q->cols))) continue;
+        if (scales->bytes != panels * RD_PACK_ROWS * sizeof(float)) return false;
+        read_panels(q, to, p, values, scales);
+        return true;
+    }
+    return false;
 }
 
 static rd_status check_finite(const rd_param *q, const float *w, const char *dir, rd_error *err)

@@ -64,7 +64,7 @@ rd_status rd_params_round_int8(const rd_params *p, int i, const float *w, float 
                                rd_error *err);
 /* The name of the first tensor of `x` [size] that is not finite, or NULL. */
 const char *rd_params_not_finite(const rd_params *p, const float *x);
-/* Read the weights of a model folder of the same shape into `w`: float types, or our int8. */
+/* Read the weights of a model folder of the same shape into `w`: float types, or as we pack them. */
 rd_status rd_params_read(const rd_params *p, float *w, const char *dir, rd_error *err);
 
 #endif

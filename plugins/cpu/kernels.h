@@ -13,7 +13,13 @@
 
 enum { RD_PANEL = 16, RD_QUERY_ROWS = 32 };
 
-typedef enum rd_panel_kind { RD_ROWS_F32, RD_PANELS_F32, RD_PANELS_BF16 } rd_panel_kind;
+typedef enum rd_panel_kind {
+    RD_ROWS_F32,
+    RD_PANELS_F32,
+    RD_PANELS_BF16,
+    RD_PACKED_INT8, /* as they stand in the file: plugins/cpu/packed.h */
+    RD_PACKED_INT4,
+} rd_panel_kind;
 
 struct rd_weight {
     int rows, cols;
@@ -21,6 +27,7 @@ struct rd_weight {
     void *data;
     float *scale; /* [rows padded to 16], or NULL */
     size_t bytes;
+    bool in_place; /* data and scale belong to whoever handed the weight over */
 };
 
 /* Rows of the left factor: row r stands at x + (index ? index[r] : r) * stride elements. */
@@ -35,10 +42,43 @@ typedef struct rd_rows_in {
 /* One head's queries (at most RD_QUERY_ROWS rows) over tiles of keys: all tiles are full but for the
  * last, of which `last` keys count. */
 typedef struct rd_tiles {
-    const float *const *k; /* [tiles] of [head_dim][tile] */
-    const float *const *v; /* [tiles] of [tile][head_dim] */
+    const void *const *k; /* [tiles] of float32 [head_dim][tile]; bf16: [head_dim / 2][tile][2] */
+    const void *const *v; /* [tiles] of float32 [tile][head_dim]; bf16: [tile / 2][head_dim][2] */
     int tiles, tile, last, head_dim;
 } rd_tiles;
+
+/* Rows of neighbouring heads that share keys and values. Head h of row r: q + r * stride + h * head_dim. */
+typedef struct rd_queries {
+    const float *q;
+    float *out;
+    size_t stride, out_stride;
+    int rows, heads;
+} rd_queries;
+
+/* Attention over tiles of bf16, where the processor multiplies that; `room`: rd_attend_bf16_floats, at a multiple of 64
+ * bytes. Only tiles and heads that fit. */
+bool rd_attend_bf16_fits(int tile, int head_dim);
+size_t rd_attend_bf16_floats(int rows, int heads, int head_dim);
+void rd_attend_bf16(const rd_queries *q, const rd_tiles *t, float *room);
+
+/* The largest of some numbers and the next one, with their places; ties to the lower place, -1: there is none. */
+typedef struct rd_top {
+    int best, second;
+    float top, second_top;
+} rd_top;
+
+static inline void rd_top_offer(rd_top *t, float x, int place)
+{
+    if (x > t->top || (x == t->top && place < t->best)) {
+        t->second = t->best;
+        t->second_top = t->top;
+        t->best = place;
+        t->top = x;
+    } else if (x > t->second_top || (x == t->second_top && place < t->second)) {
+        t->second = place;
+        t->second_top = x;
+    }
+}
 
 typedef struct rd_kernels {
     const char *name;
@@ -53,6 +93,7 @@ typedef struct rd_kernels {
     /* q: [rows][stride]; out: [rows][out_stride]; scores: room for rows * tiles * tile floats */
     void (*attend)(float *out, size_t out_stride, const float *q, size_t stride, int rows,
                    const rd_tiles *t, float *scores);
+    rd_top (*top_two)(const float *x, int n);
     /* Sum of exp(x - top) over n. */
     float (*sum_exp)(const float *x, int n, float top);
 } rd_kernels;

@@ -11,4 +11,5 @@ const rd_kernels rd_kernels_avx2 = { .name = "avx2",
                                      .norm = norm,
                                      .gate = gate,
                                      .attend = attend,
+                                     .top_two = top_two,
                                      .sum_exp = sum_exp };

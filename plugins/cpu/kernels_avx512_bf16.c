@@ -14,4 +14,5 @@ const rd_kernels rd_kernels_avx512_bf16 = { .name = "avx512-bf16",
                                             .norm = norm,
                                             .gate = gate,
                                             .attend = attend,
+                                            .top_two = top_two,
                                             .sum_exp = sum_exp };

@@ -37,6 +37,14 @@ static void gate(float *h, const float *up, int n)
     for (int i = 0; i < n; i++) h[i] = h[i] / (1.0f + expf(-h[i])) * up[i];
 }
 
+static rd_top top_two(const float *x, int n)
+{
+    rd_top t = { -1, -1, -INFINITY, -INFINITY };
+
+    for (int i = 0; i < n; i++) rd_top_offer(&t, x[i], i);
+    return t;
+}
+
 static float sum_exp(const float *x, int n, float top)
 {
     float sum = 0.0f;
@@ -56,7 +64,7 @@ static void attend(float *out, size_t out_stride, const float *q, size_t stride,
         float *o = out + (size_t)r * out_stride, top = -INFINITY, sum = 0.0f;
 
         for (int j = 0; j < keys; j++) {
-            const float *k = t->k[j / t->tile] + j % t->tile;
+            const float *k = (const float *)t->k[j / t->tile] + j % t->tile;
             float dot = 0.0f;
 
             for (int d = 0; d < t->head_dim; d++) dot += a[d] * k[d * t->tile];
@@ -69,7 +77,8 @@ static void attend(float *out, size_t out_stride, const float *q, size_t stride,
         }
         for (int d = 0; d < t->head_dim; d++) o[d] = 0.0f;
         for (int j = 0; j < keys; j++) {
-            const float *v = t->v[j / t->tile] + (size_t)(j % t->tile) * (size_t)t->head_dim;
+            const float *v =
+                (const float *)t->v[j / t->tile] + (size_t)(j % t->tile) * (size_t)t->head_dim;
 
             for (int d = 0; d < t->head_dim; d++) o[d] += scores[j] / sum * v[d];
         }
@@ -83,4 +92,5 @@ const rd_kernels rd_kernels_plain = { .name = "plain",
                                       .norm = norm,
                                       .gate = gate,
                                       .attend = attend,
+                                      .top_two = top_two,
                                       .sum_exp = sum_exp };

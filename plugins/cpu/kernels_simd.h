@@ -231,6 +231,37 @@ static void gate(float *h, const float *up, int n)
     for (; i < n; i++) h[i] = h[i] / (1.0f + expf(-h[i])) * up[i];
 }
 
+INLINE i16 choose_place(i16 mask, i16 a, i16 b)
+{
+    return (a & mask) | (b & ~mask);
+}
+
+/* Each lane keeps its own two; lanes are in order of places, so that a lane's first of equals is the lowest. */
+static rd_top top_two(const float *x, int n)
+{
+    rd_top t = { -1, -1, -INFINITY, -INFINITY };
+    v16 best = fill(-INFINITY), next = best;
+    i16 place = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
+    i16 best_at = (i16){ 0 } - 1, next_at = best_at;
+    int i = 0;
+
+    for (; i + 16 <= n; i += 16, place += 16) {
+        v16 v = load(x + i);
+        i16 first = v > best, second = v > next;
+
+        next = choose(first, best, choose(second, v, next));
+        next_at = choose_place(first, best_at, choose_place(second, place, next_at));
+        best = choose(first, v, best);
+        best_at = choose_place(first, place, best_at);
+    }
+    for (int k = 0; k < 16; k++) {
+        rd_top_offer(&t, best[k], best_at[k]);
+        rd_top_offer(&t, next[k], next_at[k]);
+    }
+    for (; i < n; i++) rd_top_offer(&t, x[i], i);
+    return t;
+}
+
 static float sum_exp(const float *x, int n, float top)
 {
     v16 sums = { 0 };
@@ -287,7 +318,7 @@ INLINE void mix_rows(float *out, size_t out_stride, const float *p, size_t ld, c
         for (int i = 0; i < rows; i++) acc[i] = (v16){ 0 };
         for (int b = 0; b < t->tiles; b++) {
             int keys = b + 1 < t->tiles ? t->tile : t->last;
-            const float *v = t->v[b] + d, *pb = p + (size_t)b * (size_t)t->tile;
+            const float *v = (const float *)t->v[b] + d, *pb = p + (size_t)b * (size_t)t->tile;
 
             for (int j = 0; j < keys; j++) {
                 v16 vj = load(v + (size_t)j * (size_t)t->head_dim);
@@ -307,7 +338,7 @@ INLINE void mix_rows(float *out, size_t out_stride, const float *p, size_t ld, c
 
                 for (int j = 0; j < keys; j++)
                     sum += p[(size_t)i * ld + (size_t)b * (size_t)t->tile + (size_t)j] *
-                           t->v[b][(size_t)j * (size_t)t->head_dim + (size_t)d];
+                           ((const float *)t->v[b])[(size_t)j * (size_t)t->head_dim + (size_t)d];
             }
             out[(size_t)i * out_stride + (size_t)d] = sum;
         }

@@ -38,7 +38,22 @@ done
 grep -Eq '"(median|min|tokens_per_s|head_ms|ms|read_gb_s|int8_gop_s|bf16_gflop_s|bytes_read)":0(\.0*)?[,}]' out &&
     { echo 'FAILED: a figure is 0:'; cat out; bad=1; }
 
-# Picks agree with the plain path, in both formats.
+# Packed weights, made straight in their format; columns of 64 have padding, those of 128 none.
+shape 128 2 16 >even.json
+for weights in int8 int4; do
+    for file in tiny.json even.json; do
+        expect 0 '' --shape $file --context 32 --experts 7 --repeat 2 --threads 2 --weights $weights --json
+        grep -q "\"weights\":\"$weights\".*\"experts_per_layer\":7," out || { echo "FAILED: $weights of $file"; cat out; bad=1; }
+        expect 0 '' --shape $file --check --weights $weights
+        grep -q '32 of 32 picks agree' out || { echo "FAILED: --check of $weights, $file"; cat out; bad=1; }
+    done
+done
+for name in e8 e46 dense-59m; do
+    expect 0 '' --shape $name --layers 1 --context 0 --repeat 1 --weights int4
+    grep -q "^$name, 1 layer, int4 weights" out || { echo "FAILED: --shape $name"; cat out; bad=1; }
+done
+
+# Picks agree with the plain path, in each format.
 expect 0 '' --shape tiny.json --layers 2 --check
 grep -q '32 of 32 picks agree' out || { echo 'FAILED: --check'; cat out; bad=1; }
 expect 0 '' --shape tiny.json --check --weights int8 --rows 5 --isa plain --json
@@ -47,7 +62,6 @@ grep -q '"rows":5,"agreed":5' out || { echo 'FAILED: --check --json'; cat out; b
 # Nonsense.
 expect 2 'llada2.1-mini' --shape nonsense
 expect 2 'fp8' --shape tiny.json --weights fp8
-expect 2 'int4' --shape tiny.json --weights int4
 expect 2 '--weights is bf17' --shape tiny.json --weights bf17
 expect 2 '--layers is 4' --shape tiny.json --layers 4
 expect 2 '--layers is 0' --shape tiny.json --layers 0

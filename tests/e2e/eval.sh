@@ -27,7 +27,7 @@ grep -q '<svg' page.html && grep -q '</html>' page.html; check 'the page' $?
 expect 0 '' "$redraft" eval "$source/core/base" --cases 1 --kinds end $one
 grep -q '^faults mended' out && grep -q '^bits a byte: model [0-9]' out; check 'the rest of the table' $?
 expect 0 '' "$redraft" compare builtin builtin --cases 1 $one --json
-grep -q '"same_tokens":true,"agreement":1,"log_loss_difference":0,' out; check 'a model agrees with itself' $?
+grep -q '"same_tokens":true,"agreement":1,"agreement_ci":\[1,1\],"log_loss_difference":0,"log_loss_difference_ci":\[0,0\],' out; check 'a model agrees with itself' $?
 
 expect 0 '' "$redraft" compare builtin "$source/core/format" --kv raw --cases 4 $one --json
 grep -q '"restored":{"agreement":1,.*"log_loss_difference":0,.*"chained":{"agreement":1,.*"log_loss_difference":0,' out

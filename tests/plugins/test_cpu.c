@@ -102,14 +102,15 @@ static void attend(rd_device *d, float *out, const float *qkv, int rows, int pas
 {
     const rd_backend *be = rd_cpu_backend();
     int heads = 4, kv_heads = 2, wide = (heads + 2 * kv_heads) * dim;
-    int32_t places[8] = { 3, 1, 5, 0, 2, 4, 6, 7 }, positions[64];
-    rd_kv_shape shape = { 1, kv_heads, dim, block, 8 };
+    int32_t places[24] = { 3, 1, 5, 0, 2, 4, 6, 7 }, positions[24 * 32];
+    rd_kv_shape shape = { 1, kv_heads, dim, block, 24 };
     float *ones = rd_alloc_array((size_t)dim, sizeof *ones);
     rd_weight *q = NULL, *k = NULL;
     rd_kv *kv = NULL;
     rd_view a, b;
     rd_error err;
 
+    for (int i = 8; i < 24; i++) places[i] = 31 - i;
     for (int i = 0; i < dim; i++) ones[i] = 0.5f + 0.01f * (float)i;
     rd_matrix m = { ones, RD_F32, 1, dim, NULL, RD_PACK_NONE };
 
@@ -185,6 +186,87 @@ Test(cpu, attention_agrees_with_plain_over_blocks_sights_and_odd_heads)
         free(qkv);
         free(want);
         free(got);
+    }
+}
+
+/* How far two vectors are apart, as a share of the second's length. */
+static double apart(const float *a, const float *b, size_t n)
+{
+    double off = 0.0, all = 0.0;
+
+    for (size_t i = 0; i < n; i++) {
+        off += (double)(a[i] - b[i]) * (double)(a[i] - b[i]);
+        all += (double)b[i] * (double)b[i];
+    }
+    return sqrt(off / all); /* NaN where anything is */
+}
+
+/* Rounded to bf16: queries, keys, values and probabilities. Values are larger than their sums. */
+Test(cpu, attention_of_bf16_agrees_with_plain_over_stretches_and_short_sights)
+{
+    static const struct {
+        int rows, past, block, dim, sight, visible;
+    } cases[] = {
+        { 32, 0, 32, 64, 32, 0 }, { 32, 19, 32, 128, 32, 0 }, { 5, 3, 16, 32, 16, 0 },
+        { 64, 9, 32, 64, 32, 0 }, { 40, 8, 16, 96, 48, 33 },  { 1, 8, 32, 64, 32, 0 },
+        { 96, 7, 48, 32, 48, 0 }, { 20, 17, 32, 64, 32, 11 },
+    };
+    rd_random r = rd_random_seed(12);
+
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        int dim = cases[c].dim, all = cases[c].rows + cases[c].past * cases[c].block;
+        size_t n = (size_t)cases[c].rows * 4 * (size_t)dim;
+        float *qkv = numbers(&r, (size_t)all * 8 * (size_t)dim, 1.0f);
+        float *want = rd_alloc_array(n, sizeof *want), *got = rd_alloc_array(n, sizeof *got);
+        float *one = rd_alloc_array(n, sizeof *one);
+        rd_device *plain = device("plain", 1, RD_EXACT);
+        rd_device *d = device(NULL, 3, RD_FAST), *alone = device(NULL, 1, RD_FAST);
+
+        attend(plain, want, qkv, cases[c].rows, cases[c].past, cases[c].block, dim, cases[c].sight,
+               cases[c].visible);
+        attend(d, got, qkv, cases[c].rows, cases[c].past, cases[c].block, dim, cases[c].sight,
+               cases[c].visible);
+        attend(alone, one, qkv, cases[c].rows, cases[c].past, cases[c].block, dim, cases[c].sight,
+               cases[c].visible);
+        cr_assert(!memcmp(one, got, n * sizeof *got), "case %zu depends on threads", c);
+        cr_assert_lt(apart(got, want, n), 0.015, "case %zu: %g", c, apart(got, want, n));
+        rd_cpu_backend()->close(plain);
+        rd_cpu_backend()->close(d);
+        rd_cpu_backend()->close(alone);
+        free(qkv);
+        free(want);
+        free(got);
+        free(one);
+    }
+}
+
+Test(cpu, a_block_goes_out_and_comes_back_in_whatever_type_the_device_keeps)
+{
+    static const int shapes[][2] = { { 32, 64 }, { 16, 32 }, { 5, 10 } }; /* block, dim */
+    const rd_backend *be = rd_cpu_backend();
+
+    for (int fast = 0; fast < 2; fast++) {
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+            rd_device *d = device(NULL, 1, fast ? RD_FAST : RD_EXACT);
+            rd_kv_shape shape = { 3, 2, shapes[s][1], shapes[s][0], 2 };
+            rd_kv *kv = NULL;
+            rd_error err;
+
+            cr_assert(!be->kv_open(d, &shape, &kv, &err));
+            size_t n = be->kv_block_bytes(d, kv);
+            unsigned char *in = rd_alloc0(n), *out = rd_alloc0(n);
+
+            for (size_t i = 0; i < n; i++) in[i] = (unsigned char)(i * 7 + i / 251);
+            cr_assert(!be->kv_write(d, kv, 1, in, &err) && !be->kv_read(d, kv, 1, out, &err));
+            cr_assert(!memcmp(in, out, n));
+            memcpy(be->kv_host(d, kv, 0), be->kv_host(d, kv, 1), n);
+            memset(out, 0, n);
+            cr_assert(!be->kv_read(d, kv, 0, out, &err) && !memcmp(in, out, n));
+            free(in);
+            free(out);
+            be->kv_close(d, kv);
+            be->close(d);
+        }
     }
 }
 

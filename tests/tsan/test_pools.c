@@ -46,14 +46,14 @@ Test(pools, the_trainers_pool_hands_out_every_piece_once)
     free(w);
 }
 
-Test(pools, the_cpu_pool_hands_out_every_piece_once_hot_and_cold)
+Test(pools, the_cpu_pool_hands_out_every_piece_once_awake_or_not)
 {
     work *w = calloc(1, sizeof *w);
     rd_cpu_pool *p = rd_cpu_pool_new(THREADS);
 
     cr_assert_eq(rd_cpu_pool_threads(p), THREADS);
     for (int round = 0; round < ROUNDS; round++) {
-        if (round % 10 == 0) rd_cpu_pool_hot(p, round % 20 == 0);
+        if (round % 10 == 0) rd_cpu_pool_wake(p);
         if (round % 50 == 49) usleep(20000); /* the members fall asleep */
         rd_cpu_pool_run(p, PIECES, piece, w);
         check(w, round);
