@@ -279,7 +279,7 @@ static layer *make_layer(rd_random *r, rd_pack scheme)
     }
     l->router = numbers(r, EXPERTS * HIDDEN);
     for (int i = 0; i < EXPERTS * HIDDEN; i++) l->router[i] *= 0.1f; /* no sigmoid is 1 */
-    l->bias[1] = l->bias[4] = -10.0f; /* nobody comes */
+    l->bias[1] = l->bias[4] = -10.0f;                                /* nobody comes */
     return l;
 }
 
@@ -439,6 +439,40 @@ Test(cpu_packed, picks_are_the_same_on_every_set)
         clear(&head);
     }
     free(x);
+}
+
+Test(cpu_packed, of_equal_logits_the_lower_id_is_first_and_the_other_second)
+{
+    rd_random r = rd_random_seed(12);
+
+    for (size_t s = 0; s < 2; s++) {
+        packed head = make(&r, schemes[s], VOCAB, HIDDEN);
+        size_t bytes = rd_pack_panel_bytes(schemes[s], HIDDEN);
+        float *x = rd_alloc_array(ROWS * HIDDEN, sizeof *x);
+
+        for (int twin = 3; twin < 60; twin += 56) { /* in the same chunk, and in another */
+            memcpy(head.data + (size_t)twin * bytes, head.data, bytes);
+            memcpy(head.scale + twin * 16, head.scale, 16 * sizeof *head.scale);
+        }
+        for (int i = 0; i < ROWS; i++) /* row i looks for number i % 16: the first panel wins */
+            for (int k = 0; k < HIDDEN; k++)
+                x[i * HIDDEN + k] = 100.0f * (float)number(&head, i % 16, k);
+        for (size_t i = 0; i <= SETS; i++) {
+            rd_device *d = device(i < SETS ? sets[i] : "plain", 2);
+            rd_pick_query q = { .n_rows = ROWS };
+            rd_pick got[ROWS];
+
+            if (!d) continue;
+            picks(d, &head, x, &q, got);
+            for (int k = 0; k < ROWS; k++) {
+                cr_assert_eq(got[k].token, k % 16);
+                cr_assert_eq(got[k].second, k % 16 + 48);
+            }
+            rd_cpu_backend()->close(d);
+        }
+        clear(&head);
+        free(x);
+    }
 }
 
 Test(cpu_packed, a_row_that_is_not_finite_has_no_pick_and_harms_no_other)
