@@ -280,8 +280,8 @@ static void rows_int4(float *out, size_t ldo, const rd_tile *t, const uint8_t *p
         ROWS(5)
         ROWS(6)
         ROWS(7)
-        ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13) ROWS(14) ROWS(15) ROWS(16) default
-            : break;
+        ROWS(8)
+        ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13) ROWS(14) ROWS(15) ROWS(16) default : break;
     }
 #undef ROWS
 }
