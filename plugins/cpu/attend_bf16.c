@@ -15,7 +15,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { ROWS = 8, KEYS = 256 };
+enum { ROWS = 8, KEYS = 256, LINE = 64 };
 
 /* Of ROWS rows. */
 typedef struct stretch {
@@ -135,12 +135,22 @@ INLINE void mix(float *sums, size_t dim, size_t d, const float *by, const stretc
         for (int i = 0; i < 2; i++) _mm512_storeu_ps(sums + (size_t)r * dim + 16 * i, sum[r][i]);
 }
 
-/* ROWS rows over the tiles [first, end). */
-static void look_at(const rows_state *x, size_t at, const rd_tiles *t, int first, int end)
+/* Ask for part `part` of `parts` of a tile's keys or values. */
+static void fetch(const void *tile, size_t bytes, size_t part, size_t parts)
+{
+    size_t each = (bytes / LINE + parts - 1) / parts * LINE, end = (part + 1) * each;
+
+    for (size_t i = part * each; i < end && i < bytes; i += LINE)
+        _mm_prefetch((const char *)tile + i, _MM_HINT_T1);
+}
+
+/* ROWS rows, the group `at` / ROWS of `groups`, over the tiles [first, end). All groups ask for the next stretch together. */
+static void look_at(const rows_state *x, size_t at, size_t groups, const rd_tiles *t, int first,
+                    int end)
 {
     size_t dim = (size_t)t->head_dim, tile = (size_t)t->tile;
     const uint32_t *q = x->q + at * dim / 2, *values[KEYS / 16];
-    int keys = (end - first) * t->tile, valid = keys;
+    int keys = (end - first) * t->tile, valid = keys, step = KEYS / t->tile;
     float by[ROWS];
     stretch s;
 
@@ -152,6 +162,9 @@ static void look_at(const rows_state *x, size_t at, const rd_tiles *t, int first
         for (; j + 32 <= tile; j += 32) score(out + j, q, dim / 2, k + j, tile, 2);
         if (j < tile) score(out + j, q, dim / 2, k + j, tile, 1);
         values[b - first] = t->v[b];
+        if (b + step >= t->tiles) continue;
+        fetch(t->k[b + step], dim * tile * 2, at / ROWS, groups);
+        fetch(t->v[b + step], dim * tile * 2, at / ROWS, groups);
     }
     if (end == t->tiles) valid -= t->tile - t->last;
     for (int r = 0; r < ROWS; r++) {
@@ -214,7 +227,8 @@ void rd_attend_bf16(const rd_queries *q, const rd_tiles *t, float *room)
     begin(&x, q, dim, padded);
     for (int first = 0; first < t->tiles; first += step)
         for (size_t at = 0; at < padded; at += ROWS)
-            look_at(&x, at, t, first, first + step < t->tiles ? first + step : t->tiles);
+            look_at(&x, at, padded / ROWS, t, first,
+                    first + step < t->tiles ? first + step : t->tiles);
     for (size_t m = 0; m < n; m++) {
         float *out = q->out + m % (size_t)q->rows * q->out_stride + m / (size_t)q->rows * dim;
         __m512 by = _mm512_set1_ps(1.0f / x.all[m]);

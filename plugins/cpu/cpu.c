@@ -233,22 +233,60 @@ static rd_status cpu_embed(rd_device *d, rd_view out, const rd_weight *table, co
     return RD_OK;
 }
 
+/* Norm and add are split by rows where there is enough to do. */
+enum { ROWS_TOGETHER = 8, CELLS_LEAST = 1 << 14 };
+
+typedef struct row_job {
+    const rd_device *d;
+    rd_view out, x;
+    const float *weight;
+    float eps;
+    int each;
+} row_job;
+
+static void norm_piece(void *user, int piece, int thread)
+{
+    row_job *j = user;
+    int from = piece * j->each, to = from + j->each < j->x.rows ? from + j->each : j->x.rows;
+
+    (void)thread;
+    for (int r = from; r < to; r++)
+        j->d->kernels->norm(j->out.data + (size_t)r * (size_t)j->out.cols,
+                            j->x.data + (size_t)r * (size_t)j->x.cols, j->weight, j->x.cols,
+                            j->eps);
+}
+
+static void add_piece(void *user, int piece, int thread)
+{
+    row_job *j = user;
+    int from = piece * j->each, to = from + j->each < j->x.rows ? from + j->each : j->x.rows;
+    size_t cols = (size_t)j->x.cols;
+
+    (void)thread;
+    for (size_t i = (size_t)from * cols; i < (size_t)to * cols; i++) j->out.data[i] += j->x.data[i];
+}
+
+static void run_rows(rd_device *d, row_job *j, void (*piece)(void *user, int piece, int thread))
+{
+    bool few = (size_t)j->x.rows * (size_t)j->x.cols < CELLS_LEAST;
+
+    j->each = few ? j->x.rows : ROWS_TOGETHER;
+    if (j->x.rows > 0) rd_cpu_pool_run(d->pool, (j->x.rows + j->each - 1) / j->each, piece, j);
+}
+
 static rd_status cpu_norm(rd_device *d, rd_view out, rd_view x, const rd_weight *weight, float eps,
                           rd_error *err)
 {
     (void)err;
-    for (int r = 0; r < x.rows; r++)
-        d->kernels->norm(out.data + (size_t)r * (size_t)out.cols,
-                         x.data + (size_t)r * (size_t)x.cols, weight->data, x.cols, eps);
+    run_rows(d, &(row_job){ .d = d, .out = out, .x = x, .weight = weight->data, .eps = eps },
+             norm_piece);
     return RD_OK;
 }
 
 static rd_status cpu_add(rd_device *d, rd_view x, rd_view y, rd_error *err)
 {
-    size_t n = (size_t)x.rows * (size_t)x.cols;
-
-    (void)d, (void)err;
-    for (size_t i = 0; i < n; i++) x.data[i] += y.data[i];
+    (void)err;
+    run_rows(d, &(row_job){ .d = d, .out = x, .x = y }, add_piece);
     return RD_OK;
 }
 

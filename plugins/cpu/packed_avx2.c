@@ -74,10 +74,9 @@ INLINE void put(float *out, __m256 sums, const float *scale, float by, int lanes
 {
     __m256 v = _mm256_mul_ps(_mm256_mul_ps(sums, _mm256_loadu_ps(scale)), _mm256_set1_ps(by));
 
-    if (lanes >= 8)
-        _mm256_storeu_ps(out, v);
-    else if (lanes > 0)
-        memcpy(out, &v, (size_t)lanes * sizeof *out);
+    const __m256i place = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+
+    _mm256_maskstore_ps(out, _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), place), v);
 }
 
 INLINE void group_int4(__m256i *total, const uint8_t *group, const uint8_t *by, const uint32_t *x,
@@ -113,6 +112,7 @@ INLINE void tile_int4(float *out, size_t ldo, const rd_tile *t, const uint8_t *p
     const uint32_t *x = t->q + at, *bias = (const uint32_t *)t->group + at;
     __m256 sums[ROWS_AT_ONCE];
 
+#pragma GCC unroll 4
     for (int r = 0; r < n; r++) sums[r] = _mm256_setzero_ps();
     for (size_t c = 0; c < cells;) {
         size_t end = c + RD_CELLS_AT_ONCE < cells ? c + RD_CELLS_AT_ONCE : cells;
@@ -131,6 +131,7 @@ INLINE void tile_int4(float *out, size_t ldo, const rd_tile *t, const uint8_t *p
 #pragma GCC unroll 4
         for (int r = 0; r < n; r++) sums[r] = _mm256_add_ps(sums[r], _mm256_cvtepi32_ps(total[r]));
     }
+#pragma GCC unroll 4
     for (int r = 0; r < n; r++)
         put(out + (size_t)(at + r) * ldo + half * 8, sums[r], scale + half * 8, t->scale[at + r],
             lanes - half * 8);
@@ -166,7 +167,9 @@ INLINE void tile_int8(float *out, size_t ldo, const rd_tile *t, const uint8_t *p
             }
         }
     }
+#pragma GCC unroll 4
     for (int r = 0; r < n; r++)
+#pragma GCC unroll 2
         for (int h = 0; h < 2; h++)
             put(out + (size_t)(at + r) * ldo + h * 8, _mm256_cvtepi32_ps(total[r][h]),
                 scale + h * 8, t->scale[at + r], lanes - h * 8);

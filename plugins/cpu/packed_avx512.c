@@ -203,28 +203,32 @@ static void pair_int4(float *out, size_t ldo, const rd_tile *t, const uint8_t *p
     size_t rows = (size_t)t->rows, bytes = cells * RD_PACK_CELL;
     const uint32_t *x = t->q;
     const int32_t *bias = t->group;
-    __m512 sums[RD_TILE_ROWS][2];
+    __m512 sums[RD_TILE_ROWS][2]; /* of earlier stretches, if there are any */
+    __m512i total[RD_TILE_ROWS][2];
 
-    memset(sums, 0, sizeof sums);
     for (size_t c = 0; c < cells;) {
-        size_t end = c + RD_CELLS_AT_ONCE < cells ? c + RD_CELLS_AT_ONCE : cells;
-        __m512i total[RD_TILE_ROWS][2];
+        size_t begun = c, end = c + RD_CELLS_AT_ONCE < cells ? c + RD_CELLS_AT_ONCE : cells;
 
-        memset(total, 0, sizeof total);
+        for (size_t r = 0; r < rows; r++) total[r][0] = total[r][1] = _mm512_setzero_si512();
         for (; c < end; c++, panel += RD_PACK_CELL) {
             for (int g = 0; g < 4; g++, x += 8 * rows, bias += rows) {
                 fetch(next, next->lines);
                 pair_group(total, panel, bytes, g, x, bias, rows);
             }
         }
-        for (size_t r = 0; r < rows; r++)
-            for (int p = 0; p < 2; p++)
-                sums[r][p] = _mm512_add_ps(sums[r][p], _mm512_cvtepi32_ps(total[r][p]));
+        for (size_t r = 0; r < rows; r++) {
+            for (int p = 0; p < 2; p++) {
+                __m512 v = _mm512_cvtepi32_ps(total[r][p]);
+
+                if (begun) v = _mm512_add_ps(sums[r][p], v);
+                if (c < cells)
+                    sums[r][p] = v;
+                else
+                    put(out + r * ldo + p * RD_PACK_ROWS, v, scale + p * RD_PACK_ROWS, t->scale[r],
+                        p ? lanes : 0xffff);
+            }
+        }
     }
-    for (size_t r = 0; r < rows; r++)
-        for (int p = 0; p < 2; p++)
-            put(out + r * ldo + p * RD_PACK_ROWS, sums[r][p], scale + p * RD_PACK_ROWS, t->scale[r],
-                p ? lanes : 0xffff);
 }
 
 /* `panels` panels (1 or 2) by `n` rows of a tile of `rows`, from row `at` on. */
@@ -275,8 +279,9 @@ static void rows_int4(float *out, size_t ldo, const rd_tile *t, const uint8_t *p
         ROWS(4)
         ROWS(5)
         ROWS(6)
-        ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13) ROWS(14) ROWS(15)
-            ROWS(16) default : break;
+        ROWS(7)
+        ROWS(8)
+        ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13) ROWS(14) ROWS(15) ROWS(16) default : break;
     }
 #undef ROWS
 }

@@ -279,7 +279,7 @@ static layer *make_layer(rd_random *r, rd_pack scheme)
     }
     l->router = numbers(r, EXPERTS * HIDDEN);
     for (int i = 0; i < EXPERTS * HIDDEN; i++) l->router[i] *= 0.1f; /* no sigmoid is 1 */
-    l->bias[1] = l->bias[4] = -10.0f; /* nobody comes */
+    l->bias[1] = l->bias[4] = -10.0f;                                /* nobody comes */
     return l;
 }
 
@@ -291,9 +291,28 @@ static void free_layer(layer *l)
     free(l);
 }
 
-static rd_mlp take_mlp(rd_device *d, packed *part)
+/* The matrix, or (`wide`) its numbers as float32. */
+static rd_weight *take_part(rd_device *d, const packed *p, bool wide)
 {
-    return (rd_mlp){ take(d, &part[0].m), take(d, &part[1].m), take(d, &part[2].m) };
+    size_t cols = (size_t)p->m.cols;
+
+    if (!wide) return take(d, &p->m);
+    float *x = rd_alloc_array((size_t)p->m.rows * cols, sizeof *x);
+    rd_matrix m = { x, RD_F32, p->m.rows, p->m.cols, NULL, RD_PACK_NONE };
+
+    for (int n = 0; n < p->m.rows; n++)
+        for (int k = 0; k < p->m.cols; k++)
+            x[(size_t)n * cols + (size_t)k] = (float)number(p, n, k);
+    rd_weight *w = take(d, &m);
+
+    free(x);
+    return w;
+}
+
+static rd_mlp take_mlp(rd_device *d, const packed *part, bool wide)
+{
+    return (rd_mlp){ take_part(d, &part[0], wide), take_part(d, &part[1], wide),
+                     take_part(d, &part[2], wide) };
 }
 
 static void drop_mlp(rd_device *d, rd_mlp *m)
@@ -303,17 +322,18 @@ static void drop_mlp(rd_device *d, rd_mlp *m)
     rd_cpu_backend()->drop(d, (rd_weight *)(uintptr_t)m->down);
 }
 
-static void run_layer(rd_device *d, layer *l, const float *x, int rows, float *out, bool dense)
+static void run_layer(rd_device *d, layer *l, const float *x, int rows, float *out, bool dense,
+                      bool wide)
 {
     const rd_backend *be = rd_cpu_backend();
     rd_matrix router = { l->router, RD_F32, EXPERTS, HIDDEN, NULL, RD_PACK_NONE };
     rd_matrix bias = { l->bias, RD_F32, 1, EXPERTS, NULL, RD_PACK_NONE };
-    rd_mlp experts[EXPERTS], shared = take_mlp(d, l->part[EXPERTS]);
+    rd_mlp experts[EXPERTS], shared = take_mlp(d, l->part[EXPERTS], wide);
     rd_weight *a = take(d, &router), *b = take(d, &bias);
     rd_view in = view(d, x, rows, HIDDEN), y = view(d, NULL, rows, HIDDEN);
     rd_error err = { 0 };
 
-    for (int e = 0; e < EXPERTS; e++) experts[e] = take_mlp(d, l->part[e]);
+    for (int e = 0; e < EXPERTS; e++) experts[e] = take_mlp(d, l->part[e], wide);
     rd_moe m = { .router = a,
                  .bias = b,
                  .experts = experts,
@@ -349,7 +369,8 @@ static double apart(const float *a, const float *b, size_t n)
     return sqrt(off / all); /* NaN where anything is */
 }
 
-/* exp differs in its last bits between the sets, and with it now and then how an inner number is rounded. */
+/* Plain against the same numbers as float32: the activations' rounding is what is left. And the sets against plain: exp
+ * differs in its last bits between the sets, and with it now and then how an inner number is rounded. */
 Test(cpu_packed, experts_and_mlps_agree_with_plain_and_do_not_depend_on_threads)
 {
     static const int counts[] = { 1, 2, 5, 32, 40, 150 };
@@ -361,16 +382,20 @@ Test(cpu_packed, experts_and_mlps_agree_with_plain_and_do_not_depend_on_threads)
         size_t n = (size_t)rows * HIDDEN;
         layer *l = make_layer(&r, schemes[c / 2 % 2]);
         float *x = numbers(&r, n), *want = rd_alloc_array(n, sizeof *want);
+        float *exact = rd_alloc_array(n, sizeof *exact);
         float *one = rd_alloc_array(n, sizeof *one), *got = rd_alloc_array(n, sizeof *got);
         rd_device *plain = device("plain", 1);
 
-        run_layer(plain, l, x, rows, want, dense);
+        run_layer(plain, l, x, rows, exact, dense, true);
+        run_layer(plain, l, x, rows, want, dense, false);
+        cr_assert_lt(apart(want, exact, n), 0.03, "%d rows, dense %d: %g", rows, dense,
+                     apart(want, exact, n));
         for (size_t i = 0; i < SETS; i++) {
             rd_device *d = device(sets[i], 1), *three = device(sets[i], 3);
 
             if (!d) continue;
-            run_layer(d, l, x, rows, one, dense);
-            run_layer(three, l, x, rows, got, dense);
+            run_layer(d, l, x, rows, one, dense, false);
+            run_layer(three, l, x, rows, got, dense, false);
             cr_assert(!memcmp(one, got, n * sizeof *got), "%s depends on threads", sets[i]);
             cr_assert_lt(apart(got, want, n), 0.01, "%s, %d rows, dense %d: %g", sets[i], rows,
                          dense, apart(got, want, n));
@@ -381,6 +406,7 @@ Test(cpu_packed, experts_and_mlps_agree_with_plain_and_do_not_depend_on_threads)
         free_layer(l);
         free(x);
         free(want);
+        free(exact);
         free(one);
         free(got);
     }
@@ -439,6 +465,40 @@ Test(cpu_packed, picks_are_the_same_on_every_set)
         clear(&head);
     }
     free(x);
+}
+
+Test(cpu_packed, of_equal_logits_the_lower_id_is_first_and_the_other_second)
+{
+    rd_random r = rd_random_seed(12);
+
+    for (size_t s = 0; s < 2; s++) {
+        packed head = make(&r, schemes[s], VOCAB, HIDDEN);
+        size_t bytes = rd_pack_panel_bytes(schemes[s], HIDDEN);
+        float *x = rd_alloc_array(ROWS * HIDDEN, sizeof *x);
+
+        for (int twin = 3; twin < 60; twin += 56) { /* in the same chunk, and in another */
+            memcpy(head.data + (size_t)twin * bytes, head.data, bytes);
+            memcpy(head.scale + twin * 16, head.scale, 16 * sizeof *head.scale);
+        }
+        for (int i = 0; i < ROWS; i++) /* row i looks for number i % 16: the first panel wins */
+            for (int k = 0; k < HIDDEN; k++)
+                x[i * HIDDEN + k] = 100.0f * (float)number(&head, i % 16, k);
+        for (size_t i = 0; i <= SETS; i++) {
+            rd_device *d = device(i < SETS ? sets[i] : "plain", 2);
+            rd_pick_query q = { .n_rows = ROWS };
+            rd_pick got[ROWS];
+
+            if (!d) continue;
+            picks(d, &head, x, &q, got);
+            for (int k = 0; k < ROWS; k++) {
+                cr_assert_eq(got[k].token, k % 16);
+                cr_assert_eq(got[k].second, k % 16 + 48);
+            }
+            rd_cpu_backend()->close(d);
+        }
+        clear(&head);
+        free(x);
+    }
 }
 
 Test(cpu_packed, a_row_that_is_not_finite_has_no_pick_and_harms_no_other)
