@@ -40,7 +40,7 @@ typedef struct rd_device_options {
 } rd_device_options;
 
 typedef struct rd_device_info {
-    const char *isa; /* the path in use, with what it multiplies in: "avx512-bf16" */
+    const char *isa; /* the path in use, with what it multiplies in: "avx512-bf16-vnni" */
     int threads;
     size_t bytes; /* held by this device now */
 } rd_device_info;

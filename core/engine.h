@@ -149,7 +149,7 @@ typedef struct rd_engine_stats {
 } rd_engine_stats;
 
 RD_PUBLIC void rd_engine_stat(const rd_engine *e, rd_engine_stats *out);
-/* What is loaded, for messages: "cpu avx512-bf16, 2 threads, 35 MB". Borrowed. */
+/* What is loaded, for messages: "cpu avx512-bf16-vnni, 2 threads, 35 MB". Borrowed. */
 RD_PUBLIC const char *rd_engine_describe(rd_engine *e);
 
 #endif

@@ -291,7 +291,7 @@ rd_status rd_model_check(const rd_model_config *c, const rd_safetensors *s, rd_e
 /* ---- open and close ---- */
 
 /* Raised when the same files come to give other numbers: kernels, order of sums, rounding. */
-enum { NUMERICS = 1, CONFIG_MOST = 64 << 20 };
+enum { NUMERICS = 2, CONFIG_MOST = 64 << 20 };
 
 /* Files beside the weights whose words decide what goes in and what comes out. */
 static void add_files(rd_key_maker *k, const char *dir)
@@ -330,13 +330,29 @@ static rd_key identity_of(rd_model *m, const char *dir, const rd_safetensors *s)
     return rd_key_end(&k);
 }
 
-static rd_status make_room(rd_model *m, rd_error *err)
+/* What a block takes is known once there are some. */
+static rd_status open_kv(rd_model *m, const rd_model_options *o, rd_error *err)
+{
+    const rd_model_config *c = &m->config;
+    rd_kv_shape kv = { c->num_hidden_layers, c->num_key_value_heads, c->head_dim, m->block_size,
+                       o->kv_blocks > 0 ? o->kv_blocks : KV_BLOCKS };
+
+    if (m->backend->kv_open(m->device, &kv, &m->kv, err)) return err->status;
+    size_t fit = o->kv_bytes / m->backend->kv_block_bytes(m->device, m->kv);
+
+    m->kv_blocks = kv.blocks;
+    if (fit <= (size_t)kv.blocks) return RD_OK;
+    m->backend->kv_close(m->device, m->kv);
+    m->kv = NULL;
+    m->kv_blocks = kv.blocks = fit < KV_BLOCKS_MOST ? (int)fit : KV_BLOCKS_MOST;
+    return m->backend->kv_open(m->device, &kv, &m->kv, err);
+}
+
+static rd_status make_room(rd_model *m, const rd_model_options *o, rd_error *err)
 {
     const rd_model_config *c = &m->config;
     const rd_backend *be = m->backend;
     int wide = (c->num_attention_heads + 2 * c->num_key_value_heads) * c->head_dim;
-    rd_kv_shape kv = { c->num_hidden_layers, c->num_key_value_heads, c->head_dim, m->block_size,
-                       m->kv_blocks };
 
     m->chosen = rd_alloc_array((size_t)m->max_rows, sizeof *m->chosen);
     return be->alloc(m->device, m->max_rows, c->hidden_size, &m->x, err) ||
@@ -345,24 +361,9 @@ static rd_status make_room(rd_model *m, rd_error *err)
                    be->alloc(m->device, m->max_rows, wide, &m->qkv, err) ||
                    be->alloc(m->device, m->max_rows, c->num_attention_heads * c->head_dim,
                              &m->mixed, err) ||
-                   be->kv_open(m->device, &kv, &m->kv, err)
+                   open_kv(m, o, err)
                ? RD_INVALID
                : RD_OK;
-}
-
-static int blocks_of(const rd_model *m, const rd_model_options *o)
-{
-    const rd_model_config *c = &m->config;
-    int least = o->kv_blocks > 0 ? o->kv_blocks : KV_BLOCKS;
-    size_t each;
-
-    if (!rd_mul((size_t)m->block_size * (size_t)c->head_dim,
-                2 * (size_t)c->num_hidden_layers * (size_t)c->num_key_value_heads, &each) ||
-        !rd_mul(each, sizeof(float), &each) || each == 0)
-        return least;
-    size_t fit = o->kv_bytes / each;
-
-    return fit <= (size_t)least ? least : fit < KV_BLOCKS_MOST ? (int)fit : KV_BLOCKS_MOST;
 }
 
 /* Everything behind the config, which stands in `m` already. */
@@ -374,12 +375,11 @@ static rd_status set_up(rd_model *m, const rd_weight_source *from, const rd_mode
     m->max_rows = o->max_rows > 0 ? o->max_rows : MAX_ROWS;
     m->block_size = o->block_size > 0 ? o->block_size : m->config.block_size;
     if (m->block_size > m->max_rows) m->max_rows = m->block_size;
-    m->kv_blocks = blocks_of(m, o);
     if (m->backend->open(&o->device, &m->device, err)) return err->status;
     m->layer = rd_alloc_array((size_t)m->config.num_hidden_layers, sizeof *m->layer);
     binding b = { &m->config, from, m, err };
 
-    return bind_all(&b) || make_room(m, err) ? err->status : RD_OK;
+    return bind_all(&b) || make_room(m, o, err) ? err->status : RD_OK;
 }
 
 /* All shapes before anything is made; then the weights. */

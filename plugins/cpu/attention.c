@@ -182,7 +182,7 @@ typedef struct attention_job {
     const rd_attention *a;
     rd_view out, qkv;
     char *own_k, *own_v; /* [tile][kv_head] pieces */
-    const float *angles; /* [rows][rotary_dim]: cosine and sine of each pair */
+    const float *angles; /* [rows][rotary_dim]: the pairs' cosines, then their sines */
     bool half;
     int heads; /* of one piece: all share keys and values */
     int tile, own_tiles, chunks;
@@ -207,7 +207,7 @@ static void turn(float *x, const float *angle, int rotary)
     int half = rotary / 2;
 
     for (int i = 0; i < half; i++) {
-        float c = angle[2 * i], s = angle[2 * i + 1], a = x[i], b = x[i + half];
+        float c = angle[i], s = angle[half + i], a = x[i], b = x[i + half];
 
         x[i] = a * c - b * s;
         x[i + half] = b * c + a * s;
@@ -233,8 +233,8 @@ static rd_status make_angles(rd_device *d, const rd_attention *a, rd_error *err)
         for (size_t r = 0; r < rows; r++) {
             float by = (float)a->positions[r] * f;
 
-            g->data[(r * half + i) * 2] = cosf(by);
-            g->data[(r * half + i) * 2 + 1] = sinf(by);
+            g->data[2 * r * half + i] = cosf(by);
+            g->data[2 * r * half + half + i] = sinf(by);
         }
     }
     memcpy(g->positions, a->positions, rows * sizeof *g->positions);
@@ -244,51 +244,95 @@ static rd_status make_angles(rd_device *d, const rd_attention *a, rd_error *err)
     return RD_OK;
 }
 
-/* Keys and values of one head of row r into its tile. */
-static void keep_row(const attention_job *j, int r, int head, const float *k, const float *v)
+/* One head of one tile: `rows` rows of keys and values, `stride` apart, that become a block's. */
+typedef struct kept_tile {
+    const float *k, *v;
+    size_t stride;
+    void *keys, *values;
+    int rows, tile, dim;
+} kept_tile;
+
+static uint32_t two_halves(float low, float high)
 {
-    int dim = j->a->head_dim, t = r % j->tile;
-    size_t at = ((size_t)(r / j->tile) * (size_t)j->a->kv_heads + (size_t)head) * (size_t)dim *
-                (size_t)j->tile;
-
-    if (j->half) {
-        uint16_t *keys = (uint16_t *)(void *)j->own_k + at,
-                 *values = (uint16_t *)(void *)j->own_v + at;
-
-        for (int i = 0; i < dim; i++) {
-            keys[key_place(j->tile, t, i)] = rd_f32_to_bf16(k[i]);
-            values[value_place(dim, t, i)] = rd_f32_to_bf16(v[i]);
-        }
-        return;
-    }
-    float *keys = (float *)(void *)j->own_k + at, *values = (float *)(void *)j->own_v + at;
-
-    for (int i = 0; i < dim; i++) keys[(size_t)i * (size_t)j->tile + (size_t)t] = k[i];
-    memcpy(values + (size_t)t * (size_t)dim, v, (size_t)dim * sizeof *v);
+    return (uint32_t)rd_f32_to_bf16(low) | (uint32_t)rd_f32_to_bf16(high) << 16;
 }
 
-/* Norm and turn the row's queries and keys; lay its keys and values into its tile. */
-static void prepare_row(void *user, int r, int thread)
+/* key_place and value_place, two numbers at a time. A row that is missing is zero. */
+static void keep_halves(const kept_tile *t)
+{
+    uint32_t *keys = t->keys, *values = t->values;
+
+    for (int i = 0; i < t->dim / 2; i++)
+        for (int r = 0; r < t->rows; r++) {
+            const float *k = t->k + (size_t)r * t->stride + 2 * i;
+
+            keys[(size_t)i * (size_t)t->tile + (size_t)r] = two_halves(k[0], k[1]);
+        }
+    for (int r = 0; r < t->rows; r += 2) {
+        const float *v = t->v + (size_t)r * t->stride;
+        uint32_t *to = values + (size_t)(r / 2) * (size_t)t->dim;
+
+        if (r + 1 < t->rows)
+            for (int i = 0; i < t->dim; i++) to[i] = two_halves(v[i], v[t->stride + (size_t)i]);
+        else
+            for (int i = 0; i < t->dim; i++) to[i] = two_halves(v[i], 0.0f);
+    }
+}
+
+static void keep_floats(const kept_tile *t)
+{
+    float *keys = t->keys, *values = t->values;
+
+    for (int r = 0; r < t->rows; r++) {
+        const float *k = t->k + (size_t)r * t->stride;
+
+        for (int i = 0; i < t->dim; i++) keys[(size_t)i * (size_t)t->tile + (size_t)r] = k[i];
+        memcpy(values + (size_t)r * (size_t)t->dim, t->v + (size_t)r * t->stride,
+               (size_t)t->dim * sizeof *values);
+    }
+}
+
+/* Norm and turn the queries and keys of the heads that share one head of keys, in the rows of one tile; lay its keys and
+ * values into the tile. Pieces share no line of memory that they write. */
+static void prepare_piece(void *user, int piece, int thread)
 {
     attention_job *j = user;
     const rd_attention *a = j->a;
-    size_t dim = (size_t)a->head_dim;
-    float *row = j->qkv.data + (size_t)r * (size_t)j->qkv.cols;
-    const float *angle = j->angles + (size_t)r * (size_t)(a->rotary_dim / 2) * 2;
+    int tile = piece / a->kv_heads, head = piece % a->kv_heads, shared = a->heads / a->kv_heads;
+    int from = tile * j->tile, to = from + j->tile < a->rows ? from + j->tile : a->rows;
+    size_t dim = (size_t)a->head_dim, numbers = dim * (size_t)j->tile;
+    size_t bytes = numbers * bytes_each(a->kv), stride = (size_t)j->qkv.cols;
+    float *first = j->qkv.data + (size_t)from * stride;
+    kept_tile t = { .k = first + (size_t)(a->heads + head) * dim,
+                    .v = first + (size_t)(a->heads + a->kv_heads + head) * dim,
+                    .stride = stride,
+                    .keys = j->own_k + (size_t)piece * bytes,
+                    .values = j->own_v + (size_t)piece * bytes,
+                    .rows = to - from,
+                    .tile = j->tile,
+                    .dim = a->head_dim };
 
     (void)thread;
-    for (int h = 0; h < a->heads + a->kv_heads; h++) {
-        const rd_weight *w = h < a->heads ? a->q_norm : a->k_norm;
+    for (int r = from; r < to; r++) {
+        const float *angle = j->angles + (size_t)r * (size_t)(a->rotary_dim / 2) * 2;
 
-        j->d->kernels->norm(row + (size_t)h * dim, row + (size_t)h * dim, w->data, a->head_dim,
-                            a->eps);
-        turn(row + (size_t)h * dim, angle, a->rotary_dim);
-    }
-    for (int h = 0; h < a->kv_heads; h++) {
-        const float *k = row + (size_t)(a->heads + h) * dim;
+        for (int h = 0; h <= shared; h++) {
+            const rd_weight *w = h < shared ? a->q_norm : a->k_norm;
+            float *x = j->qkv.data + (size_t)r * stride +
+                       (size_t)(h < shared ? head * shared + h : a->heads + head) * dim;
 
-        keep_row(j, r, h, k, k + (size_t)a->kv_heads * dim);
+            j->d->kernels->norm(x, x, w->data, a->head_dim, a->eps);
+            turn(x, angle, a->rotary_dim);
+        }
     }
+    if (t.rows < t.tile) { /* a short tile has no garbage */
+        memset(t.keys, 0, bytes);
+        memset(t.values, 0, bytes);
+    }
+    if (j->half)
+        keep_halves(&t);
+    else
+        keep_floats(&t);
 }
 
 /* Chunks of rows that see the same; the number of `chunk`'s first row, or that of all rows. */
@@ -427,8 +471,7 @@ rd_status rd_cpu_attention(rd_device *d, rd_view out, rd_view qkv, const rd_atte
     j.angles = d->angles.data;
     j.own_k = (char *)d->own;
     j.own_v = j.own_k + need * sizeof *d->own;
-    memset(d->own, 0, 2 * need * sizeof *d->own); /* a short last tile has no garbage */
-    rd_cpu_pool_run(d->pool, a->rows, prepare_row, &j);
+    rd_cpu_pool_run(d->pool, j.own_tiles * a->kv_heads, prepare_piece, &j);
     list_tiles(&j);
     rd_cpu_pool_run(d->pool, a->heads / j.heads * j.chunks, attend_piece, &j);
     for (int b = 0; a->keep && b < j.own_tiles; b++) {

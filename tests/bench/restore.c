@@ -90,7 +90,7 @@ static rd_model *open_mini(void)
     c.pad_token_id = 0;
     c.mask_token_id = 1;
     c.eos_count = 0;
-    rd_weight_source from = rd_random_weights_init(&w, &c, RD_BF16, 1);
+    rd_weight_source from = rd_random_weights_init(&w, &c, RD_PACK_NONE, 1);
 
     if (rd_backend_find(NULL, &o.backend, &err) || rd_model_open_from(&c, &from, &o, &m, &err))
         stop("a model with the blocks of llada2.1-mini", &err);
