@@ -75,6 +75,7 @@ typedef struct rd_view {
 
 typedef struct rd_kv_shape {
     int layers, kv_heads, head_dim, block_size, blocks;
+    bool exact; /* float32, whatever the precision */
 } rd_kv_shape;
 
 /* Alternatives in one pass: rows from `first` on, a multiple of the block size, are groups of `size` rows,

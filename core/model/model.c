@@ -334,8 +334,12 @@ static rd_key identity_of(rd_model *m, const char *dir, const rd_safetensors *s)
 static rd_status open_kv(rd_model *m, const rd_model_options *o, rd_error *err)
 {
     const rd_model_config *c = &m->config;
-    rd_kv_shape kv = { c->num_hidden_layers, c->num_key_value_heads, c->head_dim, m->block_size,
-                       o->kv_blocks > 0 ? o->kv_blocks : KV_BLOCKS };
+    rd_kv_shape kv = { c->num_hidden_layers,
+                       c->num_key_value_heads,
+                       c->head_dim,
+                       m->block_size,
+                       o->kv_blocks > 0 ? o->kv_blocks : KV_BLOCKS,
+                       o->exact_kv };
 
     if (m->backend->kv_open(m->device, &kv, &m->kv, err)) return err->status;
     size_t fit = o->kv_bytes / m->backend->kv_block_bytes(m->device, m->kv);

@@ -25,6 +25,7 @@ typedef struct rd_model_options {
     int max_rows;    /* of one pass; 0: 512 */
     int kv_blocks;   /* finished blocks that fit the storage; 0: 128 */
     size_t kv_bytes; /* as many more as fit so much memory */
+    bool exact_kv;   /* keys and values in float32, whatever the device's precision */
 } rd_model_options;
 
 /* Where weights come from when it is not a folder. `find` gives the weight `name` (the checkpoints' own

@@ -393,6 +393,7 @@ static rd_status find_format(job *j, rd_error *err)
 static rd_status open_model(job *j, rd_error *err)
 {
     rd_model_options o = { .device = { .isa = rd_args_text(j->a, "--isa"), .precision = RD_FAST },
+                           .exact_kv = true,
                            .max_rows = ROWS,
                            .kv_blocks = KV_BLOCKS };
     const char *name = rd_args_at(j->a, 0);

@@ -46,7 +46,7 @@ rd_status rd_cpu_kv_open(rd_device *d, const rd_kv_shape *s, rd_kv **out, rd_err
     size_t n;
 
     kv->shape = *s;
-    kv->half = d->kernels->half && d->precision == RD_FAST &&
+    kv->half = d->kernels->half && d->precision == RD_FAST && !s->exact &&
                rd_attend_bf16_fits(s->block_size, s->head_dim);
     if (!rd_mul((size_t)s->block_size, (size_t)s->head_dim, &kv->piece) ||
         !rd_mul(kv->piece, 2 * (size_t)s->kv_heads, &n) ||

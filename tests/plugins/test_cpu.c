@@ -103,7 +103,7 @@ static void attend(rd_device *d, float *out, const float *qkv, int rows, int pas
     const rd_backend *be = rd_cpu_backend();
     int heads = 4, kv_heads = 2, wide = (heads + 2 * kv_heads) * dim;
     int32_t places[24] = { 3, 1, 5, 0, 2, 4, 6, 7 }, positions[24 * 32];
-    rd_kv_shape shape = { 1, kv_heads, dim, block, 24 };
+    rd_kv_shape shape = { 1, kv_heads, dim, block, 24, false };
     float *ones = rd_alloc_array((size_t)dim, sizeof *ones);
     rd_weight *q = NULL, *k = NULL;
     rd_kv *kv = NULL;
@@ -248,7 +248,7 @@ Test(cpu, a_block_goes_out_and_comes_back_in_whatever_type_the_device_keeps)
     for (int fast = 0; fast < 2; fast++) {
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
             rd_device *d = device(NULL, 1, fast ? RD_FAST : RD_EXACT);
-            rd_kv_shape shape = { 3, 2, shapes[s][1], shapes[s][0], 2 };
+            rd_kv_shape shape = { 3, 2, shapes[s][1], shapes[s][0], 2, false };
             rd_kv *kv = NULL;
             rd_error err;
 

@@ -31,11 +31,13 @@ class Neovim {
             log: [],
             flying: new Set(),
             timer: null,
+            changed: 0,
             answers: [],
         });
     }
 
     async type(text) {
+        this.changed = performance.now();
         await this.document.type(this.cursor, text);
         this.cursor += text.length;
         this.wait();
@@ -63,10 +65,12 @@ class Neovim {
             .finally(() => this.flying.delete(flight));
     }
 
-    // An answer to an older text that is drawn over the newer one is what the server has to prevent.
+    // An answer to an older text that is drawn over the newer one is what the server has to prevent; one that crosses the
+    // change on its way nobody can.
     take(flight, result) {
         this.answers.push(result);
         if (!this.inserting || flight.cancelled || result === null) return;
+        if (flight.text !== this.document.text && performance.now() - this.changed < 20) return;
         if (result.items.length > 0)
             assert.equal(flight.text, this.document.text, "a suggestion for an older text");
         this.ghost = result.items[0] ?? null;
