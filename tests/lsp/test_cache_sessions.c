@@ -470,17 +470,18 @@ static rd_buf read_folder(void)
     return all;
 }
 
-/* 32 bytes that look like numbers, float32 or bf16, whose upper bytes are few: most of them different. */
+/* 32 bytes that look like numbers: most of them different (the upper bytes of bf16 are few), and no text of the schema. */
 static bool is_telling(const unsigned char *b)
 {
     bool seen[256] = { 0 };
-    int n = 0;
+    int n = 0, beyond_text = 0;
 
     for (int i = 0; i < 32; i++) {
         n += !seen[b[i]];
         seen[b[i]] = true;
+        beyond_text += b[i] >= 128;
     }
-    return n >= 20;
+    return n >= 20 && beyond_text >= 8;
 }
 
 static int found_again(const rd_buf *old, const rd_buf *now, int *looked)
