@@ -3,9 +3,9 @@
 
 #include "core/base/clock.h"
 #include "core/base/memory.h"
+#include "lsp/thread.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -164,22 +164,17 @@ static void *work(void *arg)
 /* A thread that cannot be had is done without. */
 static void start_team(rd_readers *r)
 {
-    sigset_t all, before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     while (r->started + 1 < r->n) {
         member *m = rd_alloc0(sizeof *m);
 
         *m = (member){ r, r->started + 1 };
-        if (pthread_create(&r->thread[r->started + 1], NULL, work, m)) {
+        if (!rd_thread_start(&r->thread[r->started + 1], work, m)) {
             free(m);
             r->n = r->started + 1;
             break;
         }
         r->started++;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void load_together(rd_readers *r)

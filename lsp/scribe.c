@@ -8,9 +8,9 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "lsp/thread.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -110,7 +110,7 @@ static item *take_first(list *l)
     return i;
 }
 
-/* Free those that came from `source` (none: all); how many. */
+/* Free those that came from `source` (NULL or none: all); how many. */
 static int drop(list *l, const rd_key *source)
 {
     list kept, old = *l;
@@ -119,7 +119,7 @@ static int drop(list *l, const rd_key *source)
     empty(&kept);
     for (item *i = old.first, *next; i; i = next) {
         next = i->next;
-        if (rd_key_is_none(source) || rd_key_equal(source, &i->row.source)) {
+        if (!source || rd_key_is_none(source) || rd_key_equal(source, &i->row.source)) {
             free_item(i);
             dropped++;
         } else {
@@ -219,7 +219,7 @@ static void add_counts(rd_cache_counts *to, const rd_cache_counts *more)
 
 static void drop_batch(rd_scribe *s)
 {
-    s->stats.dropped += drop(&s->batch, &(rd_key){ { 0 } });
+    s->stats.dropped += drop(&s->batch, NULL);
     s->tries = 0;
 }
 
@@ -261,7 +261,7 @@ static void write_batch(rd_scribe *s)
         return;
     }
     s->stats.written += s->batch.n;
-    drop(&s->batch, &(rd_key){ { 0 } });
+    drop(&s->batch, NULL);
     s->tries = 0;
 }
 
@@ -378,7 +378,7 @@ static void wait_until(pthread_cond_t *c, pthread_mutex_t *m, double at_ms)
 
 static void drop_all(rd_scribe *s)
 {
-    s->stats.dropped += drop(&s->waiting, &(rd_key){ { 0 } });
+    s->stats.dropped += drop(&s->waiting, NULL);
     drop_batch(s);
     s->n_used = 0;
     pthread_cond_broadcast(&s->less);
@@ -414,16 +414,6 @@ static void *work(void *arg)
     return NULL;
 }
 
-static void start_thread(rd_scribe *s)
-{
-    sigset_t all, before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (pthread_create(&s->thread, NULL, work, s)) abort();
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
 rd_scribe *rd_scribe_new(const rd_scribe_options *o)
 {
     rd_scribe *s = rd_alloc0(sizeof *s);
@@ -438,7 +428,7 @@ rd_scribe *rd_scribe_new(const rd_scribe_options *o)
     pthread_cond_init(&s->more, &steady);
     pthread_cond_init(&s->less, &steady);
     pthread_condattr_destroy(&steady);
-    start_thread(s);
+    if (!rd_thread_start(&s->thread, work, s)) abort();
     return s;
 }
 
@@ -487,7 +477,7 @@ void rd_scribe_end(rd_scribe *s)
     pthread_cond_signal(&s->more);
     while (s->waiting.n > 0 && may_pack(s) && rd_now_ms() < until)
         wait_until(&s->less, &s->mutex, until);
-    s->stats.dropped += drop(&s->waiting, &(rd_key){ { 0 } });
+    s->stats.dropped += drop(&s->waiting, NULL);
     while (s->packing) pthread_cond_wait(&s->less, &s->mutex);
     pthread_mutex_unlock(&s->mutex);
 }

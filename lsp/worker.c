@@ -9,10 +9,10 @@
 #include "core/base/clock.h"
 #include "core/base/memory.h"
 #include "lsp/answer.h"
+#include "lsp/thread.h"
 #include "lsp/work.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -483,19 +483,6 @@ static void *work(void *arg)
     return NULL;
 }
 
-/* The loop thread handles signals; this one only those that it causes itself. */
-static void start_thread(rd_worker *w)
-{
-    static const int own[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP };
-    sigset_t all, before;
-
-    sigfillset(&all);
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++) sigdelset(&all, own[i]);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (pthread_create(&w->thread, NULL, work, w)) abort();
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
 rd_worker *rd_worker_new(const rd_worker_options *o)
 {
     static const char *const kinds[KINDS] = { "infill", "rewrite", "score", "warm" };
@@ -510,7 +497,7 @@ rd_worker *rd_worker_new(const rd_worker_options *o)
     atomic_init(&w->now, "");
     pthread_mutex_init(&w->mutex, NULL);
     pthread_cond_init(&w->more, NULL);
-    start_thread(w);
+    if (!rd_thread_start(&w->thread, work, w)) abort();
     return w;
 }
 
