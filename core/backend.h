@@ -163,7 +163,8 @@ typedef struct rd_backend {
     void (*describe)(rd_device *d, rd_device_info *out);
 
     /* Take a weight into the backend's layout; the matrix may go away afterwards. `exact` keeps it
-     * float32 whatever the precision (norms, router). NaN or infinity: RD_INVALID. */
+     * float32 whatever the precision (norms, router). NaN or infinity, or a scale of
+     * panels that is negative (rd_pack_bad_scale): RD_INVALID. */
     rd_status (*take)(rd_device *d, const rd_matrix *m, bool exact, rd_weight **out, rd_error *err);
     void (*drop)(rd_device *d, rd_weight *w);
 

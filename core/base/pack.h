@@ -4,6 +4,7 @@
 #define RD_BASE_PACK_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 typedef enum rd_pack { RD_PACK_NONE, RD_PACK_INT8, RD_PACK_INT4 } rd_pack;
 
@@ -34,5 +35,14 @@ static inline size_t rd_pack_panel_bytes(rd_pack p, int cols)
 
     return rd_pack_cells(cols) * each;
 }
+
+/* Numbers of a panel as they stand there: q + 128, and q + 8 with the steps g behind the vectors of a cell. */
+enum { RD_PACK_INT8_ZERO = 128, RD_PACK_INT4_ZERO = 8, RD_PACK_VECTOR = 64, RD_PACK_STEPS = 1024 };
+
+/* One row of a packed weight as float32 [cols]: the reference, and what an embedding is read with. */
+void rd_unpack_row(rd_pack p, const void *panels, const float *scales, int cols, int row,
+                   float *out);
+/* The first of `n` scales that is negative, -0 too, or not finite; `n`: all are good. */
+size_t rd_pack_bad_scale(const float *scales, size_t n);
 
 #endif

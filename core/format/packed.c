@@ -10,8 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { Q8_ZERO = 128, Q4_ZERO = 8, Q4_LEAST = -8, Q4_MOST = 7, G_MOST = 255, TRIES = 12 };
-enum { GROUPS = RD_PACK_COLS / RD_PACK_GROUP, VECTOR = 64, G_AT = GROUPS * 4 * VECTOR };
+enum { Q4_LEAST = -8, Q4_MOST = 7, G_MOST = 255, TRIES = 12 };
+enum { GROUPS = RD_PACK_COLS / RD_PACK_GROUP };
 
 static const char *const names[] = { NULL, "int8-panel", "int4-panel" };
 
@@ -68,7 +68,7 @@ static float pack_row8(const float *w, int r, int cols, uint8_t *panel)
         float x = nearest(w[k] / scale);
 
         x = x > 127.0f ? 127.0f : x < -127.0f ? -127.0f : x;
-        panel[k / 4 * VECTOR + 4 * r + k % 4] = (uint8_t)((int)x + Q8_ZERO);
+        panel[k / 4 * RD_PACK_VECTOR + 4 * r + k % 4] = (uint8_t)((int)x + RD_PACK_INT8_ZERO);
     }
     return divides ? scale : 0.0f;
 }
@@ -162,13 +162,14 @@ static void choose(const float *w, float scale, choice *best)
 
 static void put_group(const choice *c, int r, int group, uint8_t *cell)
 {
-    uint8_t *at = cell + group * 4 * VECTOR + 4 * r;
+    uint8_t *at = cell + group * 4 * RD_PACK_VECTOR + 4 * r;
 
-    cell[G_AT + group * RD_PACK_ROWS + r] = (uint8_t)c->g;
+    cell[RD_PACK_STEPS + group * RD_PACK_ROWS + r] = (uint8_t)c->g;
     for (int k = 0; k < RD_PACK_GROUP / 2; k++) {
-        int low = (int)c->q[k] + Q4_ZERO, high = (int)c->q[k + RD_PACK_GROUP / 2] + Q4_ZERO;
+        int low = (int)c->q[k] + RD_PACK_INT4_ZERO,
+            high = (int)c->q[k + RD_PACK_GROUP / 2] + RD_PACK_INT4_ZERO;
 
-        at[k / 4 * VECTOR + k % 4] = (uint8_t)(low | high << 4);
+        at[k / 4 * RD_PACK_VECTOR + k % 4] = (uint8_t)(low | high << 4);
     }
 }
 
@@ -197,9 +198,11 @@ static void clear_panel(rd_pack p, int cols, uint8_t *panel)
 {
     size_t bytes = rd_pack_panel_bytes(p, cols);
 
-    memset(panel, p == RD_PACK_INT8 ? Q8_ZERO : Q4_ZERO | Q4_ZERO << 4, bytes);
+    memset(panel,
+           p == RD_PACK_INT8 ? RD_PACK_INT8_ZERO : RD_PACK_INT4_ZERO | RD_PACK_INT4_ZERO << 4,
+           bytes);
     for (size_t at = 0; p == RD_PACK_INT4 && at < bytes; at += RD_PACK_CELL)
-        memset(panel + at + G_AT, 0, RD_PACK_CELL - G_AT);
+        memset(panel + at + RD_PACK_STEPS, 0, RD_PACK_CELL - RD_PACK_STEPS);
 }
 
 rd_status rd_pack_panel(rd_pack p, const float *w, int rows, int cols, void *panel, float *scales,
@@ -218,30 +221,4 @@ rd_status rd_pack_panel(rd_pack p, const float *w, int rows, int cols, void *pan
                                         : pack_row4(row, r, cols, panel);
     }
     return RD_OK;
-}
-
-static int number8(const uint8_t *panel, int r, int k)
-{
-    return panel[(size_t)(k / 4) * VECTOR + (size_t)(4 * r + k % 4)] - Q8_ZERO;
-}
-
-static int number4(const uint8_t *panel, int r, int k)
-{
-    const uint8_t *cell = panel + (size_t)(k / RD_PACK_COLS) * RD_PACK_CELL;
-    int group = k % RD_PACK_COLS / RD_PACK_GROUP, i = k % RD_PACK_GROUP, half = RD_PACK_GROUP / 2;
-    int both = cell[(group * 4 + i % half / 4) * VECTOR + 4 * r + i % 4];
-
-    return ((i < half ? both & 15 : both >> 4) - Q4_ZERO) * cell[G_AT + group * RD_PACK_ROWS + r];
-}
-
-void rd_unpack_row(rd_pack p, const void *panels, const float *scales, int cols, int row,
-                   float *out)
-{
-    const uint8_t *panel =
-        (const uint8_t *)panels + (size_t)(row / RD_PACK_ROWS) * rd_pack_panel_bytes(p, cols);
-    int r = row % RD_PACK_ROWS;
-
-    for (int k = 0; k < cols; k++)
-        out[k] =
-            (float)(p == RD_PACK_INT8 ? number8(panel, r, k) : number4(panel, r, k)) * scales[row];
 }

@@ -39,8 +39,5 @@ rd_pack rd_pack_of(rd_pack scheme, bool has_experts, const char *name);
  * stands there, so that rounding g costs nothing but range. */
 rd_status rd_pack_panel(rd_pack p, const float *w, int rows, int cols, void *panel, float *scales,
                         rd_error *err);
-/* One row of a packed weight as float32 [cols]: the reference, and what an embedding is read with. */
-void rd_unpack_row(rd_pack p, const void *panels, const float *scales, int cols, int row,
-                   float *out);
 
 #endif

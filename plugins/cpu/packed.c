@@ -93,24 +93,3 @@ void rd_tiles_make(rd_tile *tiles, void *room, const rd_byte_rows *x, const int 
         rd_tile_fill(&tiles[i], x, index ? index + tiles[i].first : NULL, tiles[i].first,
                      tiles[i].rows);
 }
-
-void rd_packed_row(const struct rd_weight *w, int row, float *out)
-{
-    rd_pack p = w->kind == RD_PACKED_INT8 ? RD_PACK_INT8 : RD_PACK_INT4;
-    const uint8_t *panel =
-        (const uint8_t *)w->data + (size_t)row / RD_PACK_ROWS * rd_pack_panel_bytes(p, w->cols);
-    size_t lane = (size_t)row % RD_PACK_ROWS;
-
-    for (size_t k = 0; k < (size_t)w->cols; k++) {
-        if (p == RD_PACK_INT8) {
-            out[k] = (float)(panel[k / 4 * 64 + lane * 4 + k % 4] - 128) * w->scale[row];
-            continue;
-        }
-        const uint8_t *cell = panel + k / RD_PACK_COLS * RD_PACK_CELL;
-        size_t g = k % RD_PACK_COLS / RD_PACK_GROUP, c = k % RD_PACK_GROUP;
-        uint8_t both = cell[g * 256 + c % 16 / 4 * 64 + lane * 4 + c % 4];
-        int q = (c < 16 ? both & 15 : both >> 4) - 8;
-
-        out[k] = (float)(q * cell[1024 + g * RD_PACK_ROWS + lane]) * w->scale[row];
-    }
-}

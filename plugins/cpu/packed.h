@@ -81,7 +81,4 @@ void rd_tiles_make(rd_tile *tiles, void *room, const rd_byte_rows *x, const int 
 /* One tile: the rows index[0..rows) of x, or (NULL) those from `first` on. */
 void rd_tile_fill(rd_tile *tile, const rd_byte_rows *x, const int *index, int first, int rows);
 
-/* Row `row` of a packed weight as float32. */
-void rd_packed_row(const struct rd_weight *w, int row, float *out);
-
 #endif

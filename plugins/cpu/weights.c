@@ -158,19 +158,6 @@ static void take_piece(void *user, int piece, int thread)
 
 enum { TAKE_CELLS = 1 << 17 }; /* of one piece: waking a thread costs less than this */
 
-/* The first scale that is no finite number from 0 up, or `n`. */
-static size_t bad_scale(const float *scale, size_t n)
-{
-    int bad =
-        0; /* summed first, for that is done by vectors and goes through all of a large file */
-    size_t at = 0;
-
-    for (size_t i = 0; i < n; i++) bad |= !(scale[i] >= 0.0f) | !(scale[i] <= FLT_MAX);
-    if (!bad) return n;
-    while (scale[at] >= 0.0f && scale[at] <= FLT_MAX) at++;
-    return at;
-}
-
 /* Panels are used where they stand. Their scales are looked at; the rest, whatever it says, is numbers. */
 static rd_status take_packed(rd_device *d, const rd_matrix *m, rd_weight **out, rd_error *err)
 {
@@ -183,7 +170,7 @@ static rd_status take_packed(rd_device *d, const rd_matrix *m, rd_weight **out, 
         (uintptr_t)m->data % 64)
         return rd_fail(err, RD_INVALID,
                        "a packed weight without scales, or not at a multiple of 64 bytes");
-    size_t bad = bad_scale(m->scale, panels * RD_PACK_ROWS);
+    size_t bad = rd_pack_bad_scale(m->scale, panels * RD_PACK_ROWS);
 
     if (bad < panels * RD_PACK_ROWS)
         return rd_fail(err, RD_INVALID, "the scale of row %zu is no number from 0 up", bad);
@@ -256,7 +243,8 @@ static float cell(const rd_weight *w, int n, int k)
 void rd_cpu_row(const rd_weight *w, int n, float *out)
 {
     if (rd_is_packed(w))
-        rd_packed_row(w, n, out);
+        rd_unpack_row(w->kind == RD_PACKED_INT8 ? RD_PACK_INT8 : RD_PACK_INT4, w->data, w->scale,
+                      w->cols, n, out);
     else
         for (int k = 0; k < w->cols; k++) out[k] = cell(w, n, k);
 }
