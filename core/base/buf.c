@@ -97,3 +97,10 @@ void rd_ids_clear(rd_ids *ids)
     free(ids->id);
     *ids = (rd_ids){ 0 };
 }
+
+bool rd_ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+
+    return n >= m && !strcmp(text + n - m, end);
+}

@@ -7,6 +7,7 @@
 #ifndef RD_BASE_BUF_H
 #define RD_BASE_BUF_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,5 +31,7 @@ void rd_ids_push(rd_ids *ids, int32_t id);
 void rd_ids_append(rd_ids *ids, const int32_t *id, int n);
 void rd_ids_reset(rd_ids *ids);
 void rd_ids_clear(rd_ids *ids);
+
+bool rd_ends_with(const char *text, const char *end);
 
 #endif

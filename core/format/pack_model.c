@@ -1,6 +1,7 @@
 /* pack_model.c - list the weights, put them in order, stream them through panels. */
 #include "core/format/pack_model.h"
 
+#include "core/base/buf.h"
 #include "core/base/memory.h"
 #include "core/format/companions.h"
 #include "core/format/config.h"
@@ -107,13 +108,6 @@ static bool together(const weight *a, const weight *b)
            a->place.expert == b->place.expert;
 }
 
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-
-    return n >= m && !strcmp(name + n - m, end);
-}
-
 static bool is_float(rd_dtype t)
 {
     return t == RD_F32 || t == RD_F16 || t == RD_BF16;
@@ -137,7 +131,7 @@ static bool is_scale(const packer *p, const rd_tensor *t)
 {
     char other[NAME_MOST + 1];
 
-    if (t->rank != 1 || !ends_with(t->name, ".s")) return false;
+    if (t->rank != 1 || !rd_ends_with(t->name, ".s")) return false;
     snprintf(other, sizeof other, "%.*s.q", (int)strlen(t->name) - 2, t->name);
     return rd_safetensors_find(p->file, other) != NULL;
 }
@@ -145,7 +139,7 @@ static bool is_scale(const packer *p, const rd_tensor *t)
 static rd_status add_weight(packer *p, const rd_tensor *t, rd_error *err)
 {
     weight *w = &p->list[p->n];
-    bool rows8 = t->dtype == RD_I8 && t->rank == 2 && ends_with(t->name, ".q");
+    bool rows8 = t->dtype == RD_I8 && t->rank == 2 && rd_ends_with(t->name, ".q");
 
     if (strlen(t->name) > NAME_MOST)
         return rd_fail(err, RD_INVALID, "%.60s...: a name is too long", t->name);

@@ -1,6 +1,7 @@
 /* shape.c - the table of shapes, the generator, and the circle of experts. */
 #include "core/tools/shape.h"
 
+#include "core/base/buf.h"
 #include "core/base/memory.h"
 #include "core/format/packed.h"
 
@@ -11,32 +12,37 @@
 
 /* ---- shapes ---- */
 
-/* The built-in model's family (its config in the repository is e8's), and the peers' dense model of 59M numbers. */
+/* The built-in model's family (its config in the repository is e8's), one of it for trying things out, and the peers' dense
+ * model of 59M numbers. */
 typedef struct small_shape {
     const char *name;
-    int hidden, layers, heads, kv, experts, expert_width, width, vocab;
+    int hidden, layers, heads, kv, dim, experts, expert_width, width,
+        vocab; /* vocab 0: for the trainer alone */
 } small_shape;
 
 static const small_shape small_shapes[] = {
-    { "e8", 256, 6, 4, 2, 8, 128, 512, 8192 },
-    { "e21", 384, 8, 6, 2, 8, 192, 768, 8192 },
-    { "e46", 512, 10, 8, 2, 8, 256, 1024, 12288 },
-    { "dense-59m", 512, 12, 8, 8, 0, 0, 2048, 16384 },
+    { "tiny", 64, 2, 2, 1, 32, 4, 32, 128, 0 },
+    { "e8", 256, 6, 4, 2, 64, 8, 128, 512, 8192 },
+    { "e21", 384, 8, 6, 2, 64, 8, 192, 768, 8192 },
+    { "e46", 512, 10, 8, 2, 64, 8, 256, 1024, 12288 },
+    { "dense-59m", 512, 12, 8, 8, 64, 0, 0, 2048, 16384 },
 };
 
-static bool small_named(const char *name, rd_model_config *out)
+static const small_shape *small_named(const char *name)
 {
-    const small_shape *s = small_shapes;
-    size_t n = sizeof small_shapes / sizeof *small_shapes;
+    for (size_t i = 0; i < sizeof small_shapes / sizeof *small_shapes; i++)
+        if (!strcmp(small_shapes[i].name, name)) return &small_shapes[i];
+    return NULL;
+}
 
-    while (n > 0 && strcmp(s->name, name) != 0) s++, n--;
-    if (n == 0) return false;
-    *out = (rd_model_config){ .vocab_size = s->vocab,
+static rd_model_config config_of(const small_shape *s)
+{
+    return (rd_model_config){ .vocab_size = s->vocab,
                               .hidden_size = s->hidden,
                               .num_hidden_layers = s->layers,
                               .num_attention_heads = s->heads,
                               .num_key_value_heads = s->kv,
-                              .head_dim = 64,
+                              .head_dim = s->dim,
                               .intermediate_size = s->width,
                               .moe_intermediate_size = s->experts ? s->expert_width : s->width,
                               .num_experts = s->experts ? s->experts : 1,
@@ -46,7 +52,7 @@ static bool small_named(const char *name, rd_model_config *out)
                               .n_group = 1,
                               .topk_group = 1,
                               .block_size = 32,
-                              .rotary_dim = 32,
+                              .rotary_dim = s->dim / 2,
                               .max_position_embeddings = 4096,
                               .rope_theta = 10000.0,
                               .rms_norm_eps = 1e-6,
@@ -57,12 +63,27 @@ static bool small_named(const char *name, rd_model_config *out)
                               .delete_token_id = 3,
                               .split_token_id = 4,
                               .eos_count = 1 };
+}
+
+bool rd_shape_recipe(const char *name, int vocab, rd_model_config *out)
+{
+    const small_shape *s = small_named(name);
+
+    if (!s || !s->experts) return false;
+    *out = config_of(s);
+    out->vocab_size = vocab;
+    out->infill_layout = true;
     return true;
 }
 
 bool rd_shape_named(const char *name, rd_model_config *out)
 {
-    if (small_named(name, out)) return true;
+    const small_shape *small = small_named(name);
+
+    if (small && small->vocab > 0) {
+        *out = config_of(small);
+        return true;
+    }
     rd_model_config mini = { .vocab_size = 157184,
                              .hidden_size = 2048,
                              .num_hidden_layers = 20,
@@ -109,16 +130,9 @@ bool rd_shape_named(const char *name, rd_model_config *out)
     return true;
 }
 
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-
-    return n >= m && !strcmp(name + n - m, end);
-}
-
 static bool is_router(const char *name)
 {
-    return ends_with(name, "mlp.gate.weight");
+    return rd_ends_with(name, "mlp.gate.weight");
 }
 
 static bool has_experts(const rd_model_config *c)
@@ -339,13 +353,13 @@ static rd_status make_room(rd_random_weights *w, size_t bytes, rd_error *err)
 
 static bool is_table(const char *name)
 {
-    return ends_with(name, "word_embeddings.weight");
+    return rd_ends_with(name, "word_embeddings.weight");
 }
 
 /* Writes to the residual stream: two of its channels are the circle's. */
 static bool writes_back(const char *name)
 {
-    return ends_with(name, "down_proj.weight") || ends_with(name, "attention.dense.weight");
+    return rd_ends_with(name, "down_proj.weight") || rd_ends_with(name, "attention.dense.weight");
 }
 
 /* Logits of a head spread by about 3. */
@@ -354,7 +368,8 @@ static float rms_of(const rd_random_weights *w, const char *name, int cols)
     bool tied = w->config->tie_word_embeddings;
 
     if (is_table(name) && !tied) return 0.75f;
-    return (is_table(name) || ends_with(name, "lm_head.weight") ? 3.0f : 1.0f) / sqrtf((float)cols);
+    return (is_table(name) || rd_ends_with(name, "lm_head.weight") ? 3.0f : 1.0f) /
+           sqrtf((float)cols);
 }
 
 static rd_status make_exact(rd_random_weights *w, const char *name, int rows, int cols,
@@ -368,7 +383,7 @@ static rd_status make_exact(rd_random_weights *w, const char *name, int rows, in
         make_router(w, rows, cols);
     else
         for (size_t k = 0; k < n; k++)
-            ((float *)w->data)[k] = ends_with(name, "expert_bias") ? 0.0f : 1.0f;
+            ((float *)w->data)[k] = rd_ends_with(name, "expert_bias") ? 0.0f : 1.0f;
     return RD_OK;
 }
 

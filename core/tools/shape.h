@@ -13,6 +13,8 @@
 
 /* The shape of a published model, of the built-in one's family (e8, e21, e46), or dense-59m; false: no such name. */
 bool rd_shape_named(const char *name, rd_model_config *out);
+/* A shape of the trainer's recipe, with a vocabulary of its own; false: no such name. */
+bool rd_shape_recipe(const char *name, int vocab, rd_model_config *out);
 
 typedef struct rd_random_weights {
     const rd_model_config *config; /* borrowed */

@@ -11,6 +11,7 @@
 #include "core/engine.h"
 #include "core/format/file.h"
 #include "core/plugin.h"
+#include "core/tools/shape.h"
 #include "core/train/measure.h"
 #include "core/train/sampler.h"
 
@@ -65,64 +66,12 @@ static void say_progress(void *user, const rd_train_progress *p)
     if (!terminal || p->measured) fputc('\n', stderr);
 }
 
-typedef struct size {
-    const char *name;
-    int hidden, layers, heads, kv, dim, experts, expert_width, width;
-} size;
-
-/* The recipe's shapes, and one for trying things out. */
-static const size sizes[] = {
-    { "tiny", 64, 2, 2, 1, 32, 4, 32, 128 },
-    { "e8", 256, 6, 4, 2, 64, 8, 128, 512 }, /* what a few hours of two cores can train */
-    { "e21", 384, 8, 6, 2, 64, 8, 192, 768 },
-    { "e46", 512, 10, 8, 2, 64, 8, 256, 1024 },
-};
-
-static const size *size_of(const char *name)
-{
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        if (!strcmp(sizes[i].name, name)) return &sizes[i];
-    return NULL;
-}
-
-static rd_model_config shape_of(const size *s, int vocab)
-{
-    return (rd_model_config){ .vocab_size = vocab,
-                              .hidden_size = s->hidden,
-                              .num_hidden_layers = s->layers,
-                              .num_attention_heads = s->heads,
-                              .num_key_value_heads = s->kv,
-                              .head_dim = s->dim,
-                              .intermediate_size = s->width,
-                              .moe_intermediate_size = s->expert_width,
-                              .num_experts = s->experts,
-                              .num_experts_per_tok = 2,
-                              .num_shared_experts = 1,
-                              .first_k_dense_replace = 1,
-                              .n_group = 1,
-                              .topk_group = 1,
-                              .block_size = 32,
-                              .rotary_dim = s->dim / 2,
-                              .max_position_embeddings = 4096,
-                              .rope_theta = 10000.0,
-                              .rms_norm_eps = 1e-6,
-                              .routed_scaling_factor = 2.5,
-                              .tie_word_embeddings = true,
-                              .pad_token_id = 1,
-                              .mask_token_id = 2,
-                              .delete_token_id = 3,
-                              .split_token_id = 4,
-                              .eos_token_id = { 0 },
-                              .eos_count = 1,
-                              .infill_layout = true };
-}
-
 typedef struct plan { /* what the call asks for */
     const char *dir, *out, *decontam;
-    const char *from; /* a model's folder, or NULL */
-    const size *size; /* where there is no model */
-    const char *mix;  /* what of the mixture is not the default, or NULL */
-    int vocab;        /* asked of a tokenizer that is learnt or grown; 0: not */
+    const char *from;  /* a model's folder, or NULL */
+    const char *shape; /* where there is no model */
+    const char *mix;   /* what of the mixture is not the default, or NULL */
+    int vocab;         /* asked of a tokenizer that is learnt or grown; 0: not */
     bool repository, resume, pack_only;
 } plan;
 
@@ -237,7 +186,10 @@ static rd_status write_model(job *j, const char *out, rd_error *err)
 
 static rd_status train(job *j, const plan *p, rd_train_options *o, rd_error *err)
 {
-    rd_model_config c = shape_of(p->size, rd_corpus_vocab(j->corpus));
+    rd_model_config c;
+
+    if (!rd_shape_recipe(p->shape, rd_corpus_vocab(j->corpus), &c))
+        return rd_fail(err, RD_INVALID, "no shape is called %s", p->shape);
     rd_sampler sampler = rd_mixture_sampler(j->mixture);
 
     if (p->from && rd_config_read(p->from, &c, err)) return err->status;
@@ -282,7 +234,7 @@ static void say_plan(const plan *p, const rd_train_options *o, bool builtin)
 {
     char start[64];
 
-    snprintf(start, sizeof start, "nothing, in the shape %s", p->size->name);
+    snprintf(start, sizeof start, "nothing, in the shape %s", p->shape);
     fprintf(stderr, "%s %s; the result is %s/model\n",
             p->resume ? "going on with a training from" : "training from",
             builtin   ? "the built-in model (--from none: from nothing)"
@@ -324,6 +276,7 @@ int rd_tool_train(const rd_args *a)
     const char *from = rd_args_text(a, "--from"), *shape = rd_args_text(a, "--shape");
     char builtin[4096];
     rd_train_options o = rd_train_defaults();
+    rd_model_config unused;
     rd_error err = { 0 };
     job j = { 0 };
     double lr = (double)o.lr, average = 0.0;
@@ -332,12 +285,13 @@ int rd_tool_train(const rd_args *a)
                .out = rd_args_text(a, "--out"),
                .decontam = rd_args_text(a, "--decontam"),
                .mix = rd_args_text(a, "--mix"),
-               .size = size_of(shape ? shape : "e8"),
+               .shape = shape ? shape : "e8",
                .resume = rd_args_flag(a, "--resume") };
 
     if (p.mix && !strcmp(p.mix, "list")) return list_mixture();
     if (!p.dir || !p.out) return rd_tool_usage(a, "name the folder to learn from and --out");
-    if (!p.size) return rd_tool_usage(a, "--shape is tiny, e8, e21 or e46, not %s", shape);
+    if (!rd_shape_recipe(p.shape, 1, &unused))
+        return rd_tool_usage(a, "--shape is tiny, e8, e21 or e46, not %s", shape);
     if (shape && from && strcmp(from, "none") != 0)
         return rd_tool_usage(a, "--from brings its own shape; leave --shape out");
     p.repository = is_repository(p.dir);

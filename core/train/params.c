@@ -1,6 +1,7 @@
 /* params.c - layout, first values, and the way to and from model folders. */
 #include "core/train/params.h"
 
+#include "core/base/buf.h"
 #include "core/base/memory.h"
 #include "core/format/packed.h"
 #include "core/format/quant.h"
@@ -128,13 +129,6 @@ const rd_param *rd_params_find(const rd_params *p, const char *name)
     return NULL;
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-
-    return n >= m && !strcmp(text + n - m, end);
-}
-
 void rd_params_seed(const rd_params *p, float *w, uint64_t seed)
 {
     rd_random r = rd_random_seed(seed);
@@ -144,7 +138,8 @@ void rd_params_seed(const rd_params *p, float *w, uint64_t seed)
         const rd_param *q = &p->param[i];
         float *to = w + q->offset;
         size_t n = (size_t)q->rows * (size_t)q->cols;
-        bool branch = ends_with(q->name, "down_proj.weight") || ends_with(q->name, "dense.weight");
+        bool branch =
+            rd_ends_with(q->name, "down_proj.weight") || rd_ends_with(q->name, "dense.weight");
         double by = branch ? 0.02 * smaller : 0.02;
 
         for (size_t k = 0; k < n; k++) {

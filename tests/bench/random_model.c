@@ -3,6 +3,7 @@
  *
  *     bench_random_model NAME|CONFIG.json LAYERS bf16|int8|int4 OUT     LAYERS 0: all of them
  */
+#include "core/base/buf.h"
 #include "core/base/memory.h"
 #include "core/format/file.h"
 #include "core/format/packed.h"
@@ -25,13 +26,6 @@ typedef struct list {
     rd_weight_source from;
     rd_safetensors_writer *w;
 } list;
-
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-
-    return n >= m && !strcmp(name + n - m, end);
-}
 
 static rd_pack pack_of(const list *l, const char *name, int rows)
 {
@@ -81,7 +75,8 @@ static rd_status name_one(void *user, const char *name, int rows, int cols, rd_m
 
     snprintf(waiting[n].name, NAME, "%.100s", name);
     waiting[n++].t = scales;
-    if (ends_with(name, "gate_proj.weight") || ends_with(name, "up_proj.weight")) return RD_OK;
+    if (rd_ends_with(name, "gate_proj.weight") || rd_ends_with(name, "up_proj.weight"))
+        return RD_OK;
     for (int i = 0; i < n; i++) add(l, waiting[i].name, ".s", waiting[i].t);
     n = 0;
     return RD_OK;
