@@ -192,8 +192,6 @@ int rd_kv_match(rd_kv_pool *p, const rd_kv_origin *o, const int32_t *tokens, int
         out[blocks] = rd_kv_ref(b);
     }
     for (int i = blocks - 1; i >= 0; i--) use(p, out[i]->place);
-    p->stats.asked += n / p->block_size;
-    p->stats.found += blocks;
     return blocks;
 }
 

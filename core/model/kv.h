@@ -32,7 +32,7 @@ typedef struct rd_kv_block {
 } rd_kv_block;
 
 typedef struct rd_kv_stats {
-    int64_t asked, found, evicted; /* blocks */
+    int64_t evicted; /* blocks */
     int used, places;
 } rd_kv_stats;
 
