@@ -31,12 +31,17 @@ typedef struct rd_kv rd_kv; /* the device's storage of keys and values, in numbe
  * where the hardware multiplies that faster. */
 typedef enum rd_precision { RD_EXACT, RD_FAST } rd_precision;
 
+/* What a backend makes of matrices that come in a float type and need not be exact: as suits it, or E4M3 with a scale for each
+ * 128 x 128 numbers, where the hardware has it. Packed ones stay as they are. */
+typedef enum rd_weight_form { RD_FORM_STORED, RD_FORM_FP8 } rd_weight_form;
+
 typedef struct rd_device_options {
     int threads;     /* 0: as many as the machine has cores */
     const char *isa; /* NULL: the best; "plain", "avx2", "avx512" force a path */
     rd_precision precision;
     size_t memory_limit; /* bytes; 0: none */
     void (*log)(rd_log_level level, const char *format, ...);
+    rd_weight_form weights; /* RD_FORM_FP8: RD_INVALID where the backend does not have it */
 } rd_device_options;
 
 typedef struct rd_device_info {
