@@ -81,7 +81,7 @@ rd_status cuda_kv_open(rd_device *d, const rd_kv_shape *s, rd_kv **out, rd_error
 
     if (!status) status = cuda_get(d, &kv->data, kv->bytes, "keys and values", err);
     if (!status) status = cuda_get(d, &kv->staging, kv->block_bytes, "a block of keys and values", err);
-    /* A short block that is kept may be looked at before all of it was written; nothing there is NaN. */
+    /* What nobody wrote is not NaN, which a weight of zero would not hide. */
     if (!status)
         status = cuda_status(cudaMemsetAsync(kv->data, 0, kv->bytes, d->stream), "keys and values", err);
     if (status) {
