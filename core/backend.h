@@ -11,7 +11,6 @@
 #ifndef RD_BACKEND_H
 #define RD_BACKEND_H
 
-#include "core/base/cancel.h"
 #include "core/base/dtype.h"
 #include "core/base/log.h"
 #include "core/base/pack.h"

@@ -12,6 +12,7 @@
 #define RD_MODEL_H
 
 #include "core/backend.h"
+#include "core/base/cancel.h"
 #include "core/format/config.h"
 #include "core/format/safetensors.h"
 #include "core/model/kv_store.h"
