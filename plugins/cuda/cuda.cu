@@ -21,7 +21,7 @@ extern "C" {
 enum {
     PARAMS = 4 << 20,     /* bytes: lists of 2048 rows and of a million tokens of past */
     PARAM_GRAIN = 256,    /* sizes are rounded up to this, so that passes of about the same lists are the same */
-    PICKS = 2048,         /* rows of one pick */
+    PICKS = 2048,         /* rows of one pass, and so of one pick */
     GRAPH_ROWS = 64,      /* larger passes are launched one by one: their kernels hide it */
     CAPABILITY_LEAST = 80 /* bf16 products and cp.async */
 };
@@ -450,6 +450,7 @@ static void cuda_describe(rd_device *d, rd_device_info *out)
     out->isa = d->isa;
     out->threads = 1;
     out->bytes = d->bytes;
+    out->rows = PICKS;
 }
 
 /* ---- views ---- */
@@ -546,6 +547,7 @@ extern "C" const rd_backend *rd_backend_entry(void)
         .ceilings = cuda_ceilings,
         .kv_layout = NULL,
         .kv_host = NULL,
+        .fills = true,
     };
     return &cuda;
 }
