@@ -42,6 +42,7 @@ static void local_about(void *self, rd_runner_about *out)
                               .follows_instructions = rd_engine_follows_instructions(self),
                               .identity = rd_engine_identity(self) };
     snprintf(out->text, sizeof out->text, "%s", rd_engine_describe(self));
+    snprintf(out->fell_back, sizeof out->fell_back, "%s", rd_engine_fell_back(self));
 }
 
 static rd_status local_start(void *self, const rd_request *rq, void **run, rd_error *err)

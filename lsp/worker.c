@@ -228,6 +228,7 @@ static void set_phase(rd_worker *w, rd_model_phase phase, const char *about)
 {
     w->state.phase = phase;
     snprintf(w->state.about, sizeof w->state.about, "%s", about);
+    if (phase != RD_MODEL_READY) *w->state.fell_back = 0;
     tell(w);
 }
 
@@ -272,6 +273,7 @@ static void open_engine(rd_worker *w)
     w->identity = about.identity;
     w->state.gate = about.gate;
     w->state.follows_instructions = about.follows_instructions;
+    memcpy(w->state.fell_back, about.fell_back, sizeof w->state.fell_back);
     set_phase(w, RD_MODEL_READY, about.text);
 }
 
