@@ -332,12 +332,10 @@ Test(plugin, list_names_all_and_why_one_is_refused)
 {
     static const struct {
         const char *name, *why;
-    } rows[] = { { "cpu", NULL },
-                 { "cuda", "" },
-                 { "abi", "built for interface 2" },
-                 { "driver", "no driver" },
-                 { "good", NULL },
-                 { "text", "is not a whole shared object" } };
+    } rows[] = {
+        { "cpu", NULL },           { "cuda", "" },   { "abi", "built for interface 2" },
+        { "driver", "no driver" }, { "good", NULL }, { "text", "is not a whole shared object" }
+    };
     rd_plugin_row *list;
     size_t at = 0;
 
@@ -422,8 +420,13 @@ static rd_engine *open_engine(const char *backend, bool fall_back, rd_error *err
 Test(plugin, runs_the_engine_with_the_same_answer)
 {
     static const char *const names[] = { "cpu", "good" };
-    rd_request rq = { .task = RD_INFILL, .language = "c", .prefix = "int x = ", .prefix_bytes = 8,
-                      .suffix = ";\n", .suffix_bytes = 2, .max_tokens = 8 };
+    rd_request rq = { .task = RD_INFILL,
+                      .language = "c",
+                      .prefix = "int x = ",
+                      .prefix_bytes = 8,
+                      .suffix = ";\n",
+                      .suffix_bytes = 2,
+                      .max_tokens = 8 };
     char text[2][256];
 
     put_plugin("good", "");

@@ -39,7 +39,8 @@ static rd_status probe(rd_error *err)
 static rd_status take(rd_device *d, const rd_matrix *m, bool exact, rd_weight **out, rd_error *err)
 {
     if (!is_wrong("full")) return rd_cpu_backend()->take(d, m, exact, out, err);
-    return rd_fail(err, RD_NO_MEMORY, "no memory for the weights: 95 GB are needed, 12 GB are free");
+    return rd_fail(err, RD_NO_MEMORY,
+                   "no memory for the weights: 95 GB are needed, 12 GB are free");
 }
 
 static rd_status begin(rd_device *d, int rows, rd_error *err)
@@ -85,8 +86,8 @@ static const rd_backend *old_table(void)
 {
     size_t n = offsetof(rd_backend, ceilings);
     long page = sysconf(_SC_PAGESIZE);
-    char *pages = mmap(NULL, 2 * (size_t)page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                       -1, 0);
+    char *pages =
+        mmap(NULL, 2 * (size_t)page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     rd_backend *t;
 
     if (pages == MAP_FAILED || mprotect(pages + page, (size_t)page, PROT_NONE)) abort();

@@ -54,12 +54,10 @@ TestSuite(worker_device, .init = make_folder, .fini = remove_folder, .timeout = 
 
 static rd_worker *open_worker(const char *backend, bool fall_back)
 {
-    return rd_worker_new(&(rd_worker_options){ .runner = &rd_local_runner,
-                                               .engine = { .backend = backend,
-                                                           .plugins = folder,
-                                                           .threads = 1,
-                                                           .fall_back = fall_back },
-                                               .wake = wake });
+    return rd_worker_new(&(rd_worker_options){
+        .runner = &rd_local_runner,
+        .engine = { .backend = backend, .plugins = folder, .threads = 1, .fall_back = fall_back },
+        .wake = wake });
 }
 
 /* A short infill, to its end. */
