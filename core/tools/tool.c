@@ -18,8 +18,8 @@ enum { ARGS_MOST = 4096 };
 
 static const rd_option model_options[] = {
     { "--model", "DIR", "model folder; the built-in model without it" },
-    { "--backend", "NAME", "cpu, cuda or auto" },
-    { "--isa", "NAME", "plain, avx2 or avx512; the best without it" },
+    { "--backend", "NAME", "cpu, cuda or auto, the best there is; auto without it" },
+    { "--isa", "NAME", "the CPU's: plain, avx2 or avx512; the best without it" },
     { "--threads", "N", "threads; as many as cores without it" },
     { NULL, NULL, NULL },
 };
