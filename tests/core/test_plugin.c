@@ -127,9 +127,9 @@ Test(plugin, is_found_in_the_folder_named_last)
     const rd_backend *be;
     rd_error err;
 
-    put_plugin("good", "abi");
+    put("libredraft-good.so", "text", 4);
     strcpy(first, folder);
-    expect_refused("good", "interface");
+    expect_refused("good", "is not a whole");
     make_folder();
     put_plugin("good", "");
     cr_assert(!rd_backend_find("good", &be, &err), "%s", err.text);
