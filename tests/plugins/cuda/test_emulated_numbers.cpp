@@ -2,9 +2,8 @@
  * 16 bits, and floats next to every one of them and to the midpoints between.
  */
 #include "plugins/cuda/gpu.cuh"
+#include "tests/plugins/cuda/expect.h"
 
-#include <criterion/criterion.h>
-#include <criterion/new/assert.h>
 #include <vector>
 
 /* sign, `exponent` bits, `mantissa` bits; E4M3 has no infinity and one NaN. */
@@ -87,8 +86,8 @@ static bool same(double a, double b)
 Test(emulated_numbers, all_16_bit_numbers_are_read)
 {
     for (unsigned i = 0; i < 65536; i++) {
-        cr_assert(same(gpu_from_bf16((uint16_t)i), value_of(&bf16, i)), "bf16 %04x", i);
-        cr_assert(same(gpu_from_f16((uint16_t)i), value_of(&f16, i)), "f16 %04x", i);
+        TRUE(same(gpu_from_bf16((uint16_t)i), value_of(&bf16, i)));
+        TRUE(same(gpu_from_f16((uint16_t)i), value_of(&f16, i)));
     }
 }
 
@@ -97,20 +96,19 @@ Test(emulated_numbers, all_e4m3_are_exact_halves)
     for (unsigned i = 0; i < 65536; i++) {
         uint32_t r = gpu_e4m3x2_to_f16x2((uint16_t)i);
 
-        cr_assert(same(gpu_from_f16((uint16_t)r), value_of(&e4m3, i & 255)), "%04x", i);
-        cr_assert(same(gpu_from_f16((uint16_t)(r >> 16)), value_of(&e4m3, i >> 8)), "%04x", i);
+        TRUE(same(gpu_from_f16((uint16_t)r), value_of(&e4m3, i & 255)));
+        TRUE(same(gpu_from_f16((uint16_t)(r >> 16)), value_of(&e4m3, i >> 8)));
     }
 }
 
 Test(emulated_numbers, floats_become_the_nearest_bf16)
 {
-    for (float x : floats(&bf16))
-        cr_assert(eq(uint, gpu_bf16(x), nearest(&bf16, x)), "%a", (double)x);
+    for (float x : floats(&bf16)) IS(gpu_bf16(x), nearest(&bf16, x));
 }
 
 Test(emulated_numbers, floats_become_the_nearest_f16)
 {
-    for (float x : floats(&f16)) cr_assert(eq(uint, gpu_f16(x), nearest(&f16, x)), "%a", (double)x);
+    for (float x : floats(&f16)) IS(gpu_f16(x), nearest(&f16, x));
 }
 
 Test(emulated_numbers, floats_become_the_nearest_e4m3_and_never_infinite)
@@ -118,16 +116,16 @@ Test(emulated_numbers, floats_become_the_nearest_e4m3_and_never_infinite)
     for (float x : floats(&e4m3)) {
         uint16_t r = gpu_f32x2_to_e4m3x2(x, -1.0f);
 
-        cr_assert(eq(uint, r, nearest(&e4m3, x) | 0xb800u), "%a", (double)x);
+        IS(r, nearest(&e4m3, x) | 0xb800u);
     }
 }
 
 Test(emulated_numbers, pairs_have_the_first_in_the_low_half)
 {
-    cr_assert(eq(uint, gpu_bf16x2(1.0f, -2.0f), 0xc0003f80u));
-    cr_assert(eq(uint, gpu_f16x2(1.0f, -2.0f), 0xc0003c00u));
-    cr_assert(eq(uint, gpu_mul_f16x2(0x40003c00u, 0x40003c00u), 0x44003c00u));
-    cr_assert(eq(uint, gpu_fma_f16x2(0x40003c00u, 0x40003c00u, 0x3c003c00u), 0x45004000u));
+    IS(gpu_bf16x2(1.0f, -2.0f), 0xc0003f80u);
+    IS(gpu_f16x2(1.0f, -2.0f), 0xc0003c00u);
+    IS(gpu_mul_f16x2(0x40003c00u, 0x40003c00u), 0x44003c00u);
+    IS(gpu_fma_f16x2(0x40003c00u, 0x40003c00u, 0x3c003c00u), 0x45004000u);
 }
 
 /* long double has 64 bits of mantissa: enough for a product of two halves and a third of any size that counts. */
@@ -168,25 +166,25 @@ Test(emulated_numbers, halves_multiply_and_add_with_one_rounding)
         unsigned r = gpu_fma_f16x2(v[0], v[1], v[2]) & 0xffff;
 
         if (sum == 0)
-            cr_assert(eq(uint, r & 0x7fff, 0));
+            IS(r & 0x7fff, 0);
         else
-            cr_assert(eq(uint, r, nearest_long(sum)), "%04x * %04x + %04x", v[0], v[1], v[2]);
-        cr_assert(eq(uint, gpu_mul_f16x2(v[0], v[1]) & 0xffff, nearest_long(x[0] * x[1])));
+            IS(r, nearest_long(sum));
+        IS(gpu_mul_f16x2(v[0], v[1]) & 0xffff, nearest_long(x[0] * x[1]));
     }
 }
 
 Test(emulated_numbers, powers_of_two_flush_what_is_not_normal)
 {
-    cr_assert(eq(flt, gpu_exp2(3.0f), 8.0f));
-    cr_assert(eq(flt, gpu_exp2(-126.0f), 0x1p-126f));
-    cr_assert(eq(flt, gpu_exp2(-126.5f), 0.0f));
-    cr_assert(eq(flt, gpu_exp2(-INFINITY), 0.0f));
-    cr_assert(isnan(gpu_exp2(NAN)));
+    IS_FLOAT(gpu_exp2(3.0f), 8.0f);
+    IS_FLOAT(gpu_exp2(-126.0f), 0x1p-126f);
+    IS_FLOAT(gpu_exp2(-126.5f), 0.0f);
+    IS_FLOAT(gpu_exp2(-INFINITY), 0.0f);
+    TRUE(isnan(gpu_exp2(NAN)));
     cr_assert(epsilon_eq(flt, gpu_exp(1.0f), 2.7182818f, 1e-6f));
 }
 
 Test(emulated_numbers, bytes_are_picked_by_nibbles)
 {
-    cr_assert(eq(uint, __byte_perm(0x33221100u, 0x77665584u, 0x7531u), 0x77553311u));
-    cr_assert(eq(uint, __byte_perm(0x33221100u, 0x77665584u, 0x4c40u), 0x84ff8400u));
+    IS(__byte_perm(0x33221100u, 0x77665584u, 0x7531u), 0x77553311u);
+    IS(__byte_perm(0x33221100u, 0x77665584u, 0x4c40u), 0x84ff8400u);
 }

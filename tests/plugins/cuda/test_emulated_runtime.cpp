@@ -2,16 +2,14 @@
  * limits of a launch, faults that a test sets, products of cuBLAS.
  */
 #include "plugins/cuda/gpu.cuh"
+#include "tests/plugins/cuda/expect.h"
 #include "tests/plugins/cuda/emulator/control.h"
 #include "tests/plugins/cuda/emulator/cublas_v2.h"
 
-#include <criterion/criterion.h>
-#include <criterion/new/assert.h>
 #include <csignal>
 #include <vector>
 
-#define OK(call)          cr_assert(eq(int, call, cudaSuccess), #call)
-#define FAILS(code, call) cr_assert(eq(int, call, code), #call)
+#define FAILS(code, call) IS(call, code)
 
 static int *pinned(int n)
 {
@@ -63,11 +61,11 @@ Test(emulated_runtime, nothing_shows_before_somebody_waits)
     RD_LAUNCH(increase, 1, 1, 0, s, d, 5);
     OK(cudaMemcpyAsync(x, d, sizeof *x, cudaMemcpyDeviceToHost, s));
     OK(cudaGetLastError());
-    cr_assert(eq(int, x[0], 1));
+    IS(x[0], 1);
     FAILS(cudaErrorNotReady, cudaStreamQuery(s));
     OK(cudaStreamSynchronize(s));
 
-    cr_assert(eq(int, x[0], 6));
+    IS(x[0], 6);
     OK(cudaStreamQuery(s));
 }
 
@@ -83,9 +81,9 @@ Test(emulated_runtime, an_event_orders_two_streams)
     RD_LAUNCH(increase, 1, 1, 0, a, x, 100);
     OK(cudaStreamWaitEvent(b, e, 0));
     OK(cudaStreamSynchronize(b));
-    cr_assert(eq(int, x[0], 1));
+    IS(x[0], 1);
     OK(cudaStreamSynchronize(a));
-    cr_assert(eq(int, x[0], 101));
+    IS(x[0], 101);
     OK(cudaEventDestroy(e));
 }
 
@@ -99,10 +97,10 @@ Test(emulated_runtime, the_null_stream_waits_for_blocking_ones)
     RD_LAUNCH(increase, 1, 1, 0, other, x + 1, 1);
     OK(cudaMemset(d, 0, sizeof *d));
     OK(cudaMemcpy(&y, d, sizeof y, cudaMemcpyDeviceToHost));
-    cr_assert(eq(int, x[0], 1));
-    cr_assert(eq(int, x[1], 0));
+    IS(x[0], 1);
+    IS(x[1], 0);
     OK(cudaDeviceSynchronize());
-    cr_assert(eq(int, x[1], 1));
+    IS(x[1], 1);
 }
 
 static void note(void *context)
@@ -116,9 +114,9 @@ Test(emulated_runtime, host_functions_run_in_order)
     int n = 0;
 
     OK(cudaLaunchHostFunc(s, note, &n));
-    cr_assert(eq(int, n, 0));
+    IS(n, 0);
     OK(cudaStreamSynchronize(s));
-    cr_assert(eq(int, n, 1));
+    IS(n, 1);
 }
 
 Test(emulated_runtime, events_tell_time_that_has_passed)
@@ -134,7 +132,7 @@ Test(emulated_runtime, events_tell_time_that_has_passed)
     FAILS(cudaErrorNotReady, cudaEventElapsedTime(&ms, from, to));
     OK(cudaEventSynchronize(to));
     OK(cudaEventElapsedTime(&ms, from, to));
-    cr_assert(ms >= 0);
+    TRUE(ms >= 0);
     OK(cudaEventDestroy(from));
     OK(cudaEventDestroy(to));
 }
@@ -151,8 +149,7 @@ Test(emulated_runtime, rectangles_are_copied_row_by_row)
     OK(cudaMemcpyAsync(x, d, 48, cudaMemcpyDeviceToHost, s));
     OK(cudaStreamSynchronize(s));
 
-    for (int i = 0; i < 12; i++)
-        cr_assert(eq(int, x[i], i % 4 == 1 || i % 4 == 2 ? i / 4 * 3 + i % 4 - 1 : 0));
+    for (int i = 0; i < 12; i++) IS(x[i], i % 4 == 1 || i % 4 == 2 ? i / 4 * 3 + i % 4 - 1 : 0);
 }
 
 /* ---- graphs ---- */
@@ -167,7 +164,7 @@ Test(emulated_runtime, a_graph_keeps_arguments_and_reads_memory_as_it_is)
 
     OK(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal));
     OK(cudaStreamIsCapturing(s, &status));
-    cr_assert(eq(int, status, cudaStreamCaptureStatusActive));
+    IS(status, cudaStreamCaptureStatusActive);
     OK(cudaMemcpyAsync(d, x, sizeof *x, cudaMemcpyHostToDevice, s));
     RD_LAUNCH(increase, 1, 1, 0, s, d, by);
     OK(cudaMemcpyAsync(x, d, sizeof *x, cudaMemcpyDeviceToHost, s));
@@ -176,16 +173,16 @@ Test(emulated_runtime, a_graph_keeps_arguments_and_reads_memory_as_it_is)
     OK(cudaGraphDestroy(g));
     by = 1000;
     OK(cudaStreamSynchronize(s));
-    cr_assert(eq(int, x[0], 0));
+    IS(x[0], 0);
 
     for (int i = 0; i < 3; i++) {
         x[0] += 100;
         OK(cudaGraphLaunch(e, s));
-        cr_assert(eq(int, x[0], 110 * i + 100));
+        IS(x[0], 110 * i + 100);
         OK(cudaStreamSynchronize(s));
     }
 
-    cr_assert(eq(int, x[0], 330));
+    IS(x[0], 330);
     OK(cudaGraphExecDestroy(e));
 }
 
@@ -211,7 +208,7 @@ Test(emulated_runtime, a_second_stream_joins_a_capture_and_must_come_back)
               cudaStreamEndCapture(a, &g));
     }
     OK(cudaGraphGetNodes(g, nullptr, &nodes));
-    cr_assert(eq(sz, nodes, 2));
+    IS(nodes, 2);
 }
 
 Test(emulated_runtime, what_a_capture_forbids_spoils_it)
@@ -234,17 +231,17 @@ Test(emulated_runtime, what_a_capture_forbids_spoils_it)
         case 5: e = cudaHostAlloc(&more, 4, 0); break;
         default: e = cudaMemcpyAsync(d, &pageable, 4, cudaMemcpyHostToDevice, s); break;
         }
-        cr_assert(eq(int, e, cudaErrorStreamCaptureUnsupported), "call %d", i);
+        IS(e, cudaErrorStreamCaptureUnsupported);
         OK(cudaStreamIsCapturing(s, &status));
-        cr_assert(eq(int, status, cudaStreamCaptureStatusInvalidated));
+        IS(status, cudaStreamCaptureStatusInvalidated);
         FAILS(cudaErrorStreamCaptureInvalidated,
               cudaMemcpyAsync(d, x, 4, cudaMemcpyHostToDevice, s));
         FAILS(cudaErrorStreamCaptureInvalidated, cudaStreamEndCapture(s, &g));
-        cr_assert(zero(ptr, g));
+        TRUE(!g);
         cudaGetLastError();
     }
     OK(cudaStreamIsCapturing(s, &status));
-    cr_assert(eq(int, status, cudaStreamCaptureStatusNone));
+    IS(status, cudaStreamCaptureStatusNone);
     OK(cudaStreamSynchronize(s));
     OK(cudaFree(d));
 }
@@ -270,7 +267,7 @@ Test(emulated_runtime, device_memory_begins_as_nan)
 
     OK(cudaMalloc(&d, sizeof x));
     OK(cudaMemcpy(x, d, sizeof x, cudaMemcpyDeviceToHost));
-    for (float y : x) cr_assert(isnan(y));
+    for (float y : x) TRUE(isnan(y));
     OK(cudaFree(d));
 }
 
@@ -286,12 +283,12 @@ Test(emulated_runtime, memory_runs_out)
     OK(cudaGetLastError());
     OK(cudaMalloc(&b, 400));
     OK(cudaMemGetInfo(&free_bytes, &total));
-    cr_assert(eq(sz, free_bytes, 0));
-    cr_assert(eq(sz, total, 1000));
+    IS(free_bytes, 0);
+    IS(total, 1000);
     OK(cudaFree(a));
     OK(cudaFree(b));
-    cr_assert(eq(sz, rd_emulated_held(), 0));
-    cr_assert(eq(int, rd_emulated_alive(), 0));
+    IS(rd_emulated_held(), 0);
+    IS(rd_emulated_alive(), 0);
 }
 
 Test(emulated_runtime, copies_stay_within_allocations)
@@ -326,7 +323,7 @@ Test(emulated_runtime, the_host_does_not_touch_device_memory, .signal = SIGABRT)
 
     OK(cudaMemset((void *)d, 0, sizeof *d));
     OK(cudaDeviceSynchronize());
-    cr_assert(eq(int, *d, 0));
+    IS(*d, 0);
 }
 #endif
 
@@ -375,7 +372,7 @@ Test(emulated_runtime, more_shared_memory_is_asked_for)
     RD_LAUNCH(use_shared, 1, 1, 232448, 0, x);
     OK(cudaGetLastError());
     OK(cudaDeviceSynchronize());
-    cr_assert(eq(int, x[0], 1));
+    IS(x[0], 1);
     rd_emulated_device(80, 108);
     FAILS(cudaErrorInvalidValue, RD_ALLOW_SHARED(use_shared, 232448));
 }
@@ -394,7 +391,7 @@ Test(emulated_runtime, the_nth_call_fails)
     OK(cudaMalloc(&p, 1));
     FAILS(cudaErrorMemoryAllocation, cudaMalloc(&p, 1));
     FAILS(cudaErrorMemoryAllocation, cudaMalloc(&p, 1));
-    cr_assert(eq(ulong, rd_emulated_count(RD_EMULATED_MALLOC), 6));
+    IS(rd_emulated_count(RD_EMULATED_MALLOC), 6);
 }
 
 Test(emulated_runtime, a_lost_device_stays_lost)
@@ -406,7 +403,7 @@ Test(emulated_runtime, a_lost_device_stays_lost)
     for (int i = 0; i < 3; i++) RD_LAUNCH(increase, 1, 1, 0, s, x, 1);
     OK(cudaGetLastError());
     FAILS(cudaErrorIllegalAddress, cudaStreamSynchronize(s));
-    cr_assert(eq(int, x[0], 1));
+    IS(x[0], 1);
     RD_LAUNCH(increase, 1, 1, 0, s, x, 1);
     FAILS(cudaErrorIllegalAddress, cudaGetLastError());
     FAILS(cudaErrorIllegalAddress, cudaGetLastError());
@@ -414,7 +411,7 @@ Test(emulated_runtime, a_lost_device_stays_lost)
     FAILS(cudaErrorIllegalAddress, cudaMalloc(&d, 4));
     rd_emulated_heal();
     OK(cudaStreamSynchronize(s));
-    cr_assert(eq(int, x[0], 1));
+    IS(x[0], 1);
 }
 
 /* ---- cuBLAS ---- */
@@ -432,8 +429,8 @@ static void check_gemm(cublasOperation_t ta, cublasOperation_t tb, cudaDataType 
     size_t bytes = type == CUDA_R_32F ? 4 : 2;
     char *da, *db;
 
-    cr_assert(eq(int, cublasCreate(&h), CUBLAS_STATUS_SUCCESS));
-    cr_assert(eq(int, cublasSetStream(h, s), CUBLAS_STATUS_SUCCESS));
+    IS(cublasCreate(&h), CUBLAS_STATUS_SUCCESS);
+    IS(cublasSetStream(h, s), CUBLAS_STATUS_SUCCESS);
     OK(cudaMallocHost(&da, a.size() * bytes));
     OK(cudaMallocHost(&db, b.size() * bytes));
     OK(cudaMallocHost(&c, a.size() * sizeof *c));
@@ -453,11 +450,10 @@ static void check_gemm(cublasOperation_t ta, cublasOperation_t tb, cudaDataType 
     }
 
     OK(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal));
-    cr_assert(eq(int,
-                 cublasGemmStridedBatchedEx(h, ta, tb, M, N, K, &alpha, da, type, LD, LD * LD, db,
-                                            type, LD, LD * LD, &beta, c, CUDA_R_32F, LD, LD * LD,
-                                            BATCH, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-                 CUBLAS_STATUS_SUCCESS));
+    IS(cublasGemmStridedBatchedEx(h, ta, tb, M, N, K, &alpha, da, type, LD, LD * LD, db, type, LD,
+                                  LD * LD, &beta, c, CUDA_R_32F, LD, LD * LD, BATCH,
+                                  CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+       CUBLAS_STATUS_SUCCESS);
     OK(cudaStreamEndCapture(s, &g));
     OK(cudaGraphInstantiate(&e, g, 0));
     alpha = 99;
@@ -473,9 +469,9 @@ static void check_gemm(cublasOperation_t ta, cublasOperation_t tb, cudaDataType 
                 for (int k = 0; k < K; k++)
                     sum += a[(size_t)(i * LD * LD + (ta ? m * LD + k : k * LD + m)) % a.size()] *
                            b[(size_t)(i * LD * LD + (tb ? k * LD + n : n * LD + k)) % b.size()];
-                cr_assert(eq(flt, c[at], m < M && n < N ? 2 * sum - (float)at : (float)at));
+                IS_FLOAT(c[at], m < M && n < N ? 2 * sum - (float)at : (float)at);
             }
-    cr_assert(eq(int, cublasDestroy(h), CUBLAS_STATUS_SUCCESS));
+    IS(cublasDestroy(h), CUBLAS_STATUS_SUCCESS);
     OK(cudaGraphExecDestroy(e));
     OK(cudaGraphDestroy(g));
     OK(cudaFreeHost(da));
@@ -496,17 +492,15 @@ Test(emulated_runtime, cublas_reads_no_old_numbers_where_beta_is_zero)
     cublasHandle_t h;
     float one = 1, zero = 0, x[1] = { 3 }, *d, *c;
 
-    cr_assert(eq(int, cublasCreate(&h), CUBLAS_STATUS_SUCCESS));
+    IS(cublasCreate(&h), CUBLAS_STATUS_SUCCESS);
     OK(cudaMalloc(&d, 4));
     OK(cudaMalloc(&c, 4));
     OK(cudaMemcpy(d, x, 4, cudaMemcpyHostToDevice));
-    cr_assert(eq(int,
-                 cublasSgemm(h, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, d, 1, d, 1, &zero, c, 1),
-                 CUBLAS_STATUS_SUCCESS));
+    IS(cublasSgemm(h, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, d, 1, d, 1, &zero, c, 1),
+       CUBLAS_STATUS_SUCCESS);
     OK(cudaMemcpy(x, c, 4, cudaMemcpyDeviceToHost));
-    cr_assert(eq(flt, x[0], 9));
-    cr_assert(eq(int,
-                 cublasSgemm(h, CUBLAS_OP_N, CUBLAS_OP_N, 2, 1, 1, &one, d, 2, d, 1, &zero, c, 2),
-                 CUBLAS_STATUS_INVALID_VALUE));
-    cr_assert(eq(int, cublasDestroy(h), CUBLAS_STATUS_SUCCESS));
+    IS_FLOAT(x[0], 9);
+    IS(cublasSgemm(h, CUBLAS_OP_N, CUBLAS_OP_N, 2, 1, 1, &one, d, 2, d, 1, &zero, c, 2),
+       CUBLAS_STATUS_INVALID_VALUE);
+    IS(cublasDestroy(h), CUBLAS_STATUS_SUCCESS);
 }

@@ -2,10 +2,9 @@
  * kernel that breaks their rules ends. Expected values are worked out here by other means.
  */
 #include "plugins/cuda/gpu.cuh"
+#include "tests/plugins/cuda/expect.h"
 #include "tests/plugins/cuda/emulator/control.h"
 
-#include <criterion/criterion.h>
-#include <criterion/new/assert.h>
 #include <csignal>
 
 static const uint64_t orders[] = { 0, 1, 2, 77 };
@@ -15,14 +14,14 @@ template <class T> static T *mapped(size_t n)
 {
     T *p = nullptr;
 
-    cr_assert(eq(int, cudaHostAlloc(&p, n * sizeof *p, cudaHostAllocMapped), cudaSuccess));
+    IS(cudaHostAlloc(&p, n * sizeof *p, cudaHostAllocMapped), cudaSuccess);
     return p;
 }
 
 static void done(void)
 {
-    cr_assert(eq(int, cudaGetLastError(), cudaSuccess));
-    cr_assert(eq(int, cudaDeviceSynchronize(), cudaSuccess));
+    IS(cudaGetLastError(), cudaSuccess);
+    IS(cudaDeviceSynchronize(), cudaSuccess);
 }
 
 /* ---- places ---- */
@@ -47,7 +46,7 @@ Test(emulator, runs_each_thread_of_each_block_once)
         RD_LAUNCH(places, dim3(2, 3, 4), dim3(5, 6, 7), 0, 0, out);
         done();
 
-        for (unsigned i = 0; i < N; i++) cr_assert(eq(uint, out[i], 1 + i));
+        for (unsigned i = 0; i < N; i++) IS(out[i], 1 + i);
         cudaFreeHost(out);
     }
 }
@@ -80,7 +79,7 @@ Test(emulator, a_barrier_waits_for_all_threads)
         RD_LAUNCH(reversed, 1, 96, 96 * sizeof(int), 0, out, in, 3);
         done();
 
-        for (int i = 0; i < 96; i++) cr_assert(eq(int, out[i], (95 - i) * (95 - i)));
+        for (int i = 0; i < 96; i++) IS(out[i], (95 - i) * (95 - i));
     }
 }
 
@@ -100,7 +99,7 @@ Test(emulator, a_missing_barrier_shows)
     done();
 
     for (int i = 0; i < 64; i++) wrong += out[i] != 63 - i;
-    cr_assert(eq(int, wrong, 32));
+    IS(wrong, 32);
 }
 
 static __global__ void unwritten(float *out)
@@ -121,7 +120,7 @@ Test(emulator, shared_memory_of_a_block_begins_as_nan)
     RD_LAUNCH(unwritten, 2, 32, 128, 0, out);
     done();
 
-    for (int i = 0; i < 32; i++) cr_assert(isnan(out[i]));
+    for (int i = 0; i < 32; i++) TRUE(isnan(out[i]));
 }
 
 /* ---- shuffles ---- */
@@ -154,13 +153,13 @@ Test(emulator, lanes_exchange_numbers)
                 int first = i / width * width, votes = 0;
 
                 for (int j = 0; j < 32; j += 3) votes |= (int)(1u << j);
-                cr_assert(eq(int, out[i], first + (i + 3) % width));
-                cr_assert(eq(int, out[32 + i], (i ^ 5) < first + width ? i ^ 5 : i));
-                cr_assert(eq(int, out[64 + i], i - 2 >= first ? i - 2 : i));
-                cr_assert(eq(int, out[96 + i], i + 2 < first + width ? i + 2 : i));
-                cr_assert(eq(int, out[128 + i], (int)(1u << (31 - i))));
-                cr_assert(eq(int, out[160 + i], votes));
-                cr_assert(eq(int, out[192 + i], 5));
+                IS(out[i], first + (i + 3) % width);
+                IS(out[32 + i], (i ^ 5) < first + width ? i ^ 5 : i);
+                IS(out[64 + i], i - 2 >= first ? i - 2 : i);
+                IS(out[96 + i], i + 2 < first + width ? i + 2 : i);
+                IS(out[128 + i], (int)(1u << (31 - i)));
+                IS(out[160 + i], votes);
+                IS(out[192 + i], 5);
             }
         }
 }
@@ -183,7 +182,7 @@ Test(emulator, sums_over_a_block_reach_all_threads)
         done();
 
         for (int i = 0; i < 160; i++)
-            cr_assert(eq(flt, out[i], 160.0f * (159 * 160 / 2) + (float)(i / 32 * 32 + 31)));
+            IS_FLOAT(out[i], 160.0f * (159 * 160 / 2) + (float)(i / 32 * 32 + 31));
     }
 }
 
@@ -234,7 +233,7 @@ static void check_product(bool bf16)
     RD_LAUNCH(product, 1, 32, 0, 0, c, a, b, bf16);
     done();
 
-    for (int i = 0; i < M * N; i++) cr_assert(eq(flt, c[i], expected[i]));
+    for (int i = 0; i < M * N; i++) IS_FLOAT(c[i], expected[i]);
 }
 
 Test(emulator, tensor_cores_multiply_bf16)
@@ -276,7 +275,7 @@ Test(emulator, ldmatrix_hands_out_pairs)
                 unsigned low = 64 * i + (turned ? 8 * (2 * t) + g : 8 * g + 2 * t);
                 unsigned high = 64 * i + (turned ? 8 * (2 * t + 1) + g : 8 * g + 2 * t + 1);
 
-                cr_assert(eq(uint, out[4 * lane + i], low | high << 16));
+                IS(out[4 * lane + i], low | high << 16);
             }
     }
 }
@@ -316,7 +315,7 @@ Test(emulator, an_asynchronous_copy_is_there_when_it_was_waited_for)
     RD_LAUNCH(copies, 1, 1, 0, 0, out, in);
     done();
 
-    for (int i = 0; i < 7; i++) cr_assert(eq(int, out[i], expected[i]), "observation %d", i);
+    for (int i = 0; i < 7; i++) IS(out[i], expected[i]);
 }
 
 /* ---- rules that are broken ---- */
@@ -407,10 +406,11 @@ BREAKS(dynamic_shared_memory_has_an_end, too_far, 1, 100)
 #if defined(__SANITIZE_ADDRESS__)
 static __global__ void past_an_array(int *out)
 {
-    __shared__ volatile int room[25];
+    __shared__ int room[25];
+    volatile int *at = room;
 
-    room[threadIdx.x] = 1;
-    out[0] = room[0];
+    at[threadIdx.x] = 1;
+    out[0] = at[0];
 }
 
 BREAKS(a_shared_array_has_an_end, past_an_array, 26, 0)
