@@ -23,11 +23,8 @@
 #endif
 
 #include "tests/plugins/cuda/emulator/words.h"
-
 #include "tests/plugins/cuda/emulator/numbers.h"
-
 #include "tests/plugins/cuda/emulator/runtime.h"
-
 #include "tests/plugins/cuda/emulator/threads.h"
 
 #endif
