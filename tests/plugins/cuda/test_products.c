@@ -183,7 +183,7 @@ static rd_weight_form form_of(kind k)
  * the largest of a block is 448; whole numbers times a scale are exact. */
 static double allowed(kind k, double x, double largest)
 {
-    if (k == F32 || k == F16) return fabs(x) / 256.0 * 0.5001;
+    if (k == F32 || k == F16) return fabs(x) / 256.0;
     if (k == FP8) return fmax(fabs(x) / 16.0, largest / 448.0 / 512.0 / 2.0) * 1.0001;
     return k == BF16 ? 0.0 : fabs(x) * 1e-7;
 }
