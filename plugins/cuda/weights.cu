@@ -24,7 +24,7 @@ enum {
 };
 
 /* Numbers as they come. */
-typedef enum from_kind { FROM_F32, FROM_F16, FROM_BF16, FROM_I8, FROM_PANEL8, FROM_PANEL4, FROM_RANDOM } from_kind;
+typedef enum from_kind { FROM_F32, FROM_F16, FROM_BF16, FROM_I8, FROM_E4M3, FROM_PANEL8, FROM_PANEL4, FROM_RANDOM } from_kind;
 
 struct cuda_stage {
     unsigned char *host[2], *device[2]; /* STAGE_BYTES each; the host's are pinned */
@@ -37,7 +37,7 @@ struct cuda_stage {
 /* Some rows on the device as they came from the file; `row` is the first of them in the matrix. */
 typedef struct rows_from {
     const unsigned char *data;
-    const float *scale; /* of these rows, or NULL */
+    const float *scale; /* of these rows, or of their blocks of 128 by 128; or NULL */
     size_t panel_bytes;
     from_kind kind;
     int row, rows, cols;
@@ -95,6 +95,10 @@ static __device__ inline float number_of(const rows_from &f, int r, int c)
     case FROM_F16: return gpu_from_f16(((const uint16_t *)f.data)[at]);
     case FROM_BF16: return gpu_from_bf16(((const uint16_t *)f.data)[at]);
     case FROM_I8: return (float)(int8_t)f.data[at] * (f.scale ? f.scale[r] : 1.0f);
+    case FROM_E4M3:
+        return gpu_from_f16((uint16_t)(gpu_e4m3x2_to_f16x2(f.data[at]) & 0xffffu)) *
+               f.scale[(size_t)(r / LAYOUT_BLOCK) * (size_t)layout_ceil(f.cols, LAYOUT_BLOCK) +
+                       (size_t)(c / LAYOUT_BLOCK)];
     case FROM_RANDOM: /* from -1 to 1: a root mean square of 1 / sqrt(3) */
         if (is_zero_row(f, r)) return 0.0f;
         return ((float)random_bits(f, r, c) * 0x1p-23f - 1.0f) * f.fill.rms * 1.7320508f;
@@ -214,6 +218,26 @@ static __global__ void take_e4m3(uint16_t *to, float *scale, int stride, rows_fr
         scale[(size_t)((f.row + first) / LAYOUT_BLOCK) * (size_t)(stride / LAYOUT_BLOCK) + blockIdx.x] = one;
 }
 
+/* to: [.., stride] E4M3, scale: [.. / 128][stride / 128]; from the same, in rows that begin at a multiple of 128. A thread takes
+ * columns threadIdx.x + i * THREADS of row blockIdx.x. */
+static __global__ void take_same_e4m3(uint8_t *to, float *scale, int stride, rows_from f, int *bad)
+{
+    int r = (int)blockIdx.x, across = stride / LAYOUT_BLOCK;
+    bool finite = true;
+
+    for (int c = (int)threadIdx.x; c < stride; c += THREADS) {
+        uint8_t x = c < f.cols ? f.data[(size_t)r * (size_t)f.cols + (size_t)c] : (uint8_t)0;
+
+        finite = finite && (x & 0x7f) != 0x7f;
+        to[(size_t)(f.row + r) * (size_t)stride + (size_t)c] = x;
+    }
+    if (!finite) atomicMin(bad, f.row + r);
+    if (r % LAYOUT_BLOCK == 0)
+        for (int i = (int)threadIdx.x; i < across; i += THREADS)
+            scale[(size_t)((f.row + r) / LAYOUT_BLOCK) * (size_t)across + (size_t)i] =
+                f.scale[(size_t)(r / LAYOUT_BLOCK) * (size_t)across + (size_t)i];
+}
+
 /* ---- the way there ---- */
 
 void cuda_weights_close(rd_device *d)
@@ -274,6 +298,13 @@ static size_t rounded(size_t bytes)
     return (bytes + STAGE_ALIGN - 1) / STAGE_ALIGN * STAGE_ALIGN;
 }
 
+/* Of `rows` rows, the first of them at a multiple of what shares a scale. */
+static size_t scale_bytes(const passage *p, int rows)
+{
+    if (p->kind != FROM_E4M3) return (size_t)rows * sizeof(float);
+    return (size_t)layout_ceil(rows, LAYOUT_BLOCK) * (size_t)layout_ceil(p->m->cols, LAYOUT_BLOCK) * sizeof(float);
+}
+
 static rd_status plan(passage *p, rd_error *err)
 {
     const rd_matrix *m = p->m;
@@ -285,15 +316,16 @@ static rd_status plan(passage *p, rd_error *err)
               : m->dtype == RD_F32      ? FROM_F32
               : m->dtype == RD_F16      ? FROM_F16
               : m->dtype == RD_BF16     ? FROM_BF16
+              : m->dtype == RD_F8_E4M3  ? FROM_E4M3
                                         : FROM_I8;
     p->unit_rows = m->pack != RD_PACK_NONE ? RD_PACK_ROWS : 1;
     p->unit_bytes = m->pack != RD_PACK_NONE ? rd_pack_panel_bytes(m->pack, m->cols)
                                             : (size_t)m->cols * rd_dtype_bytes(m->dtype);
-    p->scaled = m->scale && (m->pack != RD_PACK_NONE || m->dtype == RD_I8);
-    grain = p->w->form == CUDA_E4M3 ? LAYOUT_BLOCK : p->unit_rows;
+    p->scaled = m->scale && (m->pack != RD_PACK_NONE || m->dtype == RD_I8 || m->dtype == RD_F8_E4M3);
+    grain = p->w->form == CUDA_E4M3 || p->kind == FROM_E4M3 ? LAYOUT_BLOCK : p->unit_rows;
     if (!rd_mul(p->unit_bytes, (size_t)((m->rows + p->unit_rows - 1) / p->unit_rows), &cells))
         return rd_fail(err, RD_INVALID, "a weight of %d x %d", m->rows, m->cols);
-    size_t each = p->unit_bytes * (size_t)(grain / p->unit_rows) + (size_t)grain * sizeof(float);
+    size_t each = p->unit_bytes * (size_t)(grain / p->unit_rows) + scale_bytes(p, grain);
     size_t fit = (room - STAGE_ALIGN) / each;
 
     if (fit < 1) return rd_fail(err, RD_INVALID, "a weight with rows of %d numbers: they are too long", m->cols);
@@ -313,7 +345,10 @@ static void convert(rd_device *d, const rd_weight *w, const rows_from &f)
         RD_LAUNCH((take_floats<CUDA_BF16>), f.rows, THREADS, 0, d->stream, w->data, w->stride, f, bad);
         break;
     case CUDA_E4M3:
-        RD_LAUNCH(take_e4m3, dim3(w->stride / LAYOUT_BLOCK, layout_ceil(f.rows, LAYOUT_BLOCK)), THREADS, 0,
+        if (f.kind == FROM_E4M3)
+            RD_LAUNCH(take_same_e4m3, f.rows, THREADS, 0, d->stream, (uint8_t *)w->data, w->scale, w->stride, f, bad);
+        else
+            RD_LAUNCH(take_e4m3, dim3(w->stride / LAYOUT_BLOCK, layout_ceil(f.rows, LAYOUT_BLOCK)), THREADS, 0,
                   d->stream, (uint16_t *)w->data, w->scale, w->stride, f, bad);
         break;
     case CUDA_I8:
@@ -345,8 +380,10 @@ static rd_status send(rd_device *d, const passage *p, int i, int from, int rows,
         if (status) return status;
     }
     if (p->scaled) {
-        scales = rounded((size_t)rows * sizeof(float));
-        memcpy(s->host[i], p->m->scale + from, (size_t)rows * sizeof(float));
+        size_t bytes = scale_bytes(p, rows), before = p->kind == FROM_E4M3 ? scale_bytes(p, from) : 4 * (size_t)from;
+
+        scales = rounded(bytes);
+        memcpy(s->host[i], (const char *)p->m->scale + before, bytes);
         f.scale = (const float *)s->device[i];
     }
     memcpy(s->host[i] + scales,
@@ -419,6 +456,15 @@ static rd_status check(const rd_matrix *m, rd_error *err)
         if (bad < rows) return rd_fail(err, RD_INVALID, "the scale of row %zu is no number from 0 up", bad);
         return RD_OK;
     }
+    if (m->dtype == RD_F8_E4M3) {
+        size_t across = (size_t)layout_ceil(m->cols, LAYOUT_BLOCK), n = across * (size_t)layout_ceil(m->rows, LAYOUT_BLOCK);
+
+        if (!m->scale) return rd_fail(err, RD_INVALID, "a weight of F8_E4M3 without scales");
+        for (size_t i = 0; i < n; i++)
+            if (!isfinite(m->scale[i]))
+                return rd_fail(err, RD_INVALID, "row %zu holds a number that is not finite", i / across * LAYOUT_BLOCK);
+        return RD_OK;
+    }
     if (m->dtype != RD_F32 && m->dtype != RD_F16 && m->dtype != RD_BF16 && m->dtype != RD_I8)
         return rd_fail(err, RD_INVALID, "a weight of %s", rd_dtype_name(m->dtype));
     for (size_t r = 0; m->scale && r < rows; r++)
@@ -431,7 +477,7 @@ static cuda_form form_of(const rd_device *d, const rd_matrix *m, bool exact)
     if (exact || d->precision == RD_EXACT || (m->rows == 1 && m->pack == RD_PACK_NONE)) return CUDA_F32;
     if (m->pack == RD_PACK_INT8 || (m->pack == RD_PACK_NONE && m->dtype == RD_I8)) return CUDA_I8;
     if (m->pack == RD_PACK_INT4) return CUDA_I4;
-    return d->weights == RD_FORM_FP8 ? CUDA_E4M3 : CUDA_BF16;
+    return d->weights == RD_FORM_FP8 || m->dtype == RD_F8_E4M3 ? CUDA_E4M3 : CUDA_BF16;
 }
 
 /* Numbers, steps and scales in one piece of device memory. */
