@@ -95,7 +95,7 @@ rd_status cuda_kv_open(rd_device *d, const rd_kv_shape *s, rd_kv **out, rd_error
 void cuda_kv_close(rd_device *d, rd_kv *kv)
 {
     if (!kv) return;
-    cuda_flush(d, true, NULL);
+    if (kv->data) cuda_forget_passes(d);
     cuda_put(d, kv->data, kv->bytes);
     cuda_put(d, kv->staging, kv->block_bytes);
     free(kv);
