@@ -27,8 +27,9 @@ extern "C" {
 enum { CUDA_COLS = 128 };
 
 /* Numbers of a weight. F32: exact. BF16: products in bf16. E4M3: `scale` [ceil(rows / 128)][stride / 128] float; I8: `scale`
- * [rows]; I4: groups of 32 numbers in 16 bytes, `scale` [rows][stride / 32]: these three are multiplied as halves.
- * Number 8 j + 2 i + h (h 0 or 1) of an I4 group, plus 8, stands in bits 4 i + 16 h of the group's word j. */
+ * [rows]; I4: groups of 32 numbers in 16 bytes, whole steps `step` [rows][stride / 32], `scale` [rows], a number being
+ * q * step * scale: these three are multiplied as halves, in which q * step is exact. Number 8 j + 2 i + h (h 0 or 1) of an
+ * I4 group, plus 8, stands in bits 4 i + 16 h of the group's word j. */
 typedef enum cuda_form { CUDA_F32, CUDA_BF16, CUDA_E4M3, CUDA_I8, CUDA_I4 } cuda_form;
 
 struct rd_weight {
@@ -37,6 +38,7 @@ struct rd_weight {
     void *data;             /* device memory, at a multiple of 256 bytes */
     float *scale;           /* device memory or NULL */
     size_t bytes;
+    uint8_t *step; /* I4: device memory, behind the numbers in `data`; else NULL */
 };
 
 /* ---- 16-bit copies of activations ---- */
@@ -159,6 +161,9 @@ CUDA_LOCAL rd_status cuda_embed(rd_device *d, rd_view out, const rd_weight *tabl
 CUDA_LOCAL rd_status cuda_norm(rd_device *d, rd_view out, rd_view x, const rd_weight *weight, float eps, rd_error *err);
 CUDA_LOCAL rd_status cuda_add(rd_device *d, rd_view x, rd_view y, rd_error *err);
 /* linear.cu */
+/* Once, when a device is opened: what kernels of products ask of it. */
+CUDA_LOCAL rd_status cuda_linear_open(rd_device *d, rd_error *err);
+CUDA_LOCAL void cuda_linear_close(rd_device *d);
 CUDA_LOCAL rd_status cuda_linear(rd_device *d, rd_view out, rd_view x, const rd_weight *w, rd_error *err);
 CUDA_LOCAL rd_status cuda_mlp(rd_device *d, rd_view out, rd_view x, const rd_mlp *m, rd_error *err);
 /* moe.cu */

@@ -128,6 +128,12 @@ static __device__ inline uint32_t gpu_fma_f16x2(uint32_t a, uint32_t b, uint32_t
     return r;
 }
 
+/* Four bytes of the eight of `low` (0 to 3) and `high` (4 to 7); nibble i of `which` says which is byte i. */
+static __device__ inline uint32_t gpu_pick_bytes(uint32_t low, uint32_t high, uint32_t which)
+{
+    return __byte_perm(low, high, which);
+}
+
 /* ---- tensor cores ---- */
 
 /* c += A B, sums in float32. All 32 threads of the warp. */
@@ -213,6 +219,18 @@ static __device__ inline float gpu_exp2(float x)
 
 #endif
 
+#ifdef RD_EMULATED
+static inline uint32_t gpu_pick_bytes(uint32_t low, uint32_t high, uint32_t which)
+{
+    uint64_t all = (uint64_t)high << 32 | low;
+    uint32_t r = 0;
+
+    for (int i = 0; i < 4; i++)
+        r |= (uint32_t)(all >> 8 * (which >> 4 * i & 7) & 0xff) << 8 * i;
+    return r;
+}
+#endif
+
 /* ---- what both have ---- */
 
 enum { GPU_WARP = 32 };
@@ -237,6 +255,17 @@ static __device__ inline float gpu_warp_max(float x)
         x = y > x ? y : x;
     }
     return x;
+}
+
+/* The largest over the warp, to all of it. */
+static __device__ inline unsigned gpu_warp_max_u32(unsigned x)
+{
+#ifdef RD_EMULATED
+    for (int by = GPU_WARP / 2; by > 0; by /= 2) x = max(x, __shfl_xor_sync(GPU_ALL, x, by));
+    return x;
+#else
+    return __reduce_max_sync(GPU_ALL, x);
+#endif
 }
 
 /* The sum over all threads of the block, to all of them; `room` is shared, [32]. blockDim.x a multiple of 32. */
