@@ -3,9 +3,9 @@
  */
 #include "tests/plugins/cuda/sides.h"
 
-enum { ROWS = 97, VOCABULARY = 1003, COLS = 200 };
+enum { ROWS = 97, VOCABULARY = 523, COLS = 200 };
 
-static const int32_t banned[] = { 0, 1, 2, 130, 131, 255, 256, 400, 640, 641, 642, 999 };
+static const int32_t banned[] = { 0, 1, 2, 130, 131, 255, 256, 384, 385, 400, 512, 522 };
 
 typedef struct work {
     const char *name;
@@ -26,7 +26,7 @@ static float *whole_numbers(rd_random *r)
         for (int col = 0; col < COLS; col += 100) w[row * COLS + col] = row % 2 ? 7.0f / 64.0f : -7.0f / 64.0f;
     /* some rows are the same as others: ties, near and far */
     for (int row = 300; row < 330; row++)
-        memcpy(w + (size_t)(row + (row % 2 ? 16 : 500)) * COLS, w + (size_t)row * COLS, COLS * sizeof *w);
+        memcpy(w + (size_t)(row + (row % 2 ? 16 : 190)) * COLS, w + (size_t)row * COLS, COLS * sizeof *w);
     return w;
 }
 
@@ -64,12 +64,14 @@ static void compare(const work *k, int n, bool listed, bool watch, int n_banned,
 
     for (int i = 0; i < n; i++) rows[i] = (i * 31 + 5) % ROWS;
     for (int i = 0; i < n; i++)
-        watched[i] = i % 4 == 0 ? -1 : i % 4 == 1 ? 131 : (i * 211) % VOCABULARY;
+        watched[i] = i % 4 == 0 ? -1 : i % 4 == 1 ? 131 : (i * 211 + 3) % VOCABULARY;
     pick_of(cpu, k, &q, want);
     pick_of(gpu, k, &q, got);
     for (int i = 0; i < n; i++) {
         const rd_pick *a = &got[i], *b = &want[i];
-        bool same = a->token == b->token && a->second == b->second;
+        /* of equal ones the lower id; plain C has some other where the second best of a chunk ties with the best before */
+        bool same = a->token == b->token && a->second <= b->second && (a->second < 0) == (b->second < 0) &&
+                    near(a->second_prob, b->second_prob, by);
 
         /* rounding may swap two that are close */
         if (!k->exact && !same)
@@ -88,8 +90,8 @@ static void compare_all(const work *k)
 {
     compare(k, 1, true, true, 0, 0);
     compare(k, 7, true, false, 12, 0);
-    compare(k, 16, false, true, 5, 900);
-    compare(k, 31, true, true, 12, 1000);
+    compare(k, 16, false, true, 5, 400);
+    compare(k, 31, true, true, 12, 520);
     compare(k, 64, false, true, 12, 128);
     compare(k, ROWS, true, true, 3, 1);
     compare(k, ROWS, false, true, 12, 2000);
