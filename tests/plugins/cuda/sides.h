@@ -6,7 +6,7 @@
 #include "core/base/memory.h"
 #include "core/base/random.h"
 #include "core/plugin.h"
-#include "plugins/cuda/cuda.h"
+#include "tests/plugins/cuda/backend.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -38,7 +38,7 @@ static inline side gpu_side(rd_precision precision, rd_weight_form weights)
 {
     rd_device_options o = { .precision = precision, .weights = weights };
 
-    return side_of(rd_backend_entry(), &o);
+    return side_of(gpu_backend(), &o);
 }
 
 static inline void side_close(side *s)

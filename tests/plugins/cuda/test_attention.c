@@ -69,7 +69,7 @@ typedef struct store {
 static store store_of(side s, const inputs *in, int layers)
 {
     const shape *h = &in->s;
-    rd_kv_shape shape = { layers, h->kv_heads, h->dim, h->block, BLOCKS, false };
+    rd_kv_shape storage = { layers, h->kv_heads, h->dim, h->block, BLOCKS, false };
     rd_matrix q = { .data = in->q_norm, .dtype = RD_F32, .rows = 1, .cols = h->dim };
     rd_matrix k = { .data = in->k_norm, .dtype = RD_F32, .rows = 1, .cols = h->dim };
     store st = { .s = s };
@@ -77,7 +77,7 @@ static store store_of(side s, const inputs *in, int layers)
 
     st.q = weight_of(s, &q, true);
     st.k = weight_of(s, &k, true);
-    cr_assert_eq(s.be->kv_open(s.d, &shape, &st.kv, &err), RD_OK, "%s", err.text);
+    cr_assert_eq(s.be->kv_open(s.d, &storage, &st.kv, &err), RD_OK, "%s", err.text);
     st.half = s.be->kv_block_bytes(s.d, st.kv) == block_numbers(h) * (size_t)layers * 2;
     return st;
 }
@@ -224,6 +224,7 @@ static const shape shapes[] = {
 
 Test(cuda_attention, in_float32_agrees_with_plain_c)
 {
+    GPU_OR_SKIP();
     static const shape odd[] = {
         { 5, 0, 8, 4, 2, 12, 6, 8, 0, 0, true },  { 13, 3, 4, 8, 4, 8, 4, 4, 0, 0, true },
         { 20, 2, 5, 2, 1, 10, 10, 64, 0, 0, true }, { 24, 1, 8, 4, 4, 16, 8, 24, 19, 0, true },
@@ -240,6 +241,7 @@ Test(cuda_attention, in_float32_agrees_with_plain_c)
 
 Test(cuda_attention, on_the_tensor_cores_agrees_with_plain_c)
 {
+    GPU_OR_SKIP();
     limits most = { 2e-2, 5e-3 };
 
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) compare(&shapes[i], RD_FAST, most, i);
@@ -248,6 +250,7 @@ Test(cuda_attention, on_the_tensor_cores_agrees_with_plain_c)
 /* Lists and counts of the next pass are other ones; the graph is the same. */
 Test(cuda_attention, a_replayed_pass_reads_its_own_lists)
 {
+    GPU_OR_SKIP();
     shape s = { 32, 5, 32, 4, 2, 64, 32, 32, 0, 0, true };
     rd_random r = rd_random_seed(9);
     inputs in = inputs_of(&s, &r);
@@ -286,12 +289,13 @@ Test(cuda_attention, a_replayed_pass_reads_its_own_lists)
         free(y[0]);
         free(y[1]);
     }
-    cuda_passes(gpu.s.d, &captured, &replayed, &launched);
+    gpu_passes(gpu.s.d, &captured, &replayed, &launched);
     cr_assert_gt(replayed, 0);
 }
 
 Test(cuda_attention, arguments_that_do_not_fit_are_refused)
 {
+    GPU_OR_SKIP();
     shape s = { 32, 2, 16, 4, 2, 64, 32, 16, 0, 0, true };
     rd_random r = rd_random_seed(11);
     inputs in = inputs_of(&s, &r);

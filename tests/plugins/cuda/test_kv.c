@@ -46,6 +46,7 @@ static void round_trip(rd_precision precision, const rd_kv_shape *shape, bool wa
 
 Test(cuda_kv, blocks_come_back_as_they_went_in)
 {
+    GPU_OR_SKIP();
     static const struct {
         rd_kv_shape shape;
         bool half; /* in RD_FAST */
@@ -64,8 +65,9 @@ Test(cuda_kv, blocks_come_back_as_they_went_in)
 
 Test(cuda_kv, no_room_is_said_with_what_was_wanted)
 {
+    GPU_OR_SKIP();
     rd_device_options o = { .precision = RD_FAST, .memory_limit = 64 << 20 };
-    side s = side_of(rd_backend_entry(), &o);
+    side s = side_of(gpu_backend(), &o);
     rd_kv_shape big = { 20, 4, 128, 32, 1000, false }, mad = { 1 << 20, 1 << 15, 1 << 20, 1 << 20, 1 << 30, false },
                 none = { 1, 0, 128, 32, 10, false }, small = { 1, 1, 64, 32, 4, false };
     rd_kv *kv = NULL;

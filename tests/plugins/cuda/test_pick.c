@@ -107,6 +107,7 @@ static float *eighths(rd_random *r)
 
 Test(cuda_pick, of_numbers_without_rounding_agrees_with_plain_c)
 {
+    GPU_OR_SKIP();
     rd_random r = rd_random_seed(21);
     float *w = whole_numbers(&r), *x = eighths(&r);
     rd_matrix f32 = { .data = w, .dtype = RD_F32, .rows = VOCABULARY, .cols = COLS };
@@ -132,6 +133,7 @@ Test(cuda_pick, of_numbers_without_rounding_agrees_with_plain_c)
 
 Test(cuda_pick, of_random_numbers_agrees_with_plain_c)
 {
+    GPU_OR_SKIP();
     rd_random r = rd_random_seed(22);
     float *w = normals(&r, (size_t)VOCABULARY * COLS, 0.15f), *x = normals(&r, (size_t)ROWS * COLS, 1.0f);
     rd_matrix f32 = { .data = w, .dtype = RD_F32, .rows = VOCABULARY, .cols = COLS };
@@ -148,6 +150,7 @@ Test(cuda_pick, of_random_numbers_agrees_with_plain_c)
 /* As core/model/forward wants to see it: no token, or a probability that is not finite. */
 Test(cuda_pick, what_is_not_a_number_shows)
 {
+    GPU_OR_SKIP();
     rd_random r = rd_random_seed(23);
     float *w = whole_numbers(&r), *x = eighths(&r);
     rd_matrix f32 = { .data = w, .dtype = RD_F32, .rows = VOCABULARY, .cols = COLS };
@@ -178,6 +181,7 @@ Test(cuda_pick, what_is_not_a_number_shows)
 
 Test(cuda_pick, rows_that_are_not_there_are_refused)
 {
+    GPU_OR_SKIP();
     rd_random r = rd_random_seed(24);
     float *w = whole_numbers(&r), *x = eighths(&r);
     rd_matrix f32 = { .data = w, .dtype = RD_F32, .rows = VOCABULARY, .cols = COLS };
