@@ -15,13 +15,7 @@
 #include <math.h>
 #include <string.h>
 
-enum {
-    STAGES = 3,
-    PLAIN_WARPS = 4,
-    COMBINE_WARPS = 4,
-    PREPARE_WARPS = 32,
-    HEAD_DIM_MOST = 1024
-};
+enum { STAGES = 3, PLAIN_WARPS = 4, COMBINE_WARPS = 4, PREPARE_WARPS = 32, HEAD_DIM_MOST = 1024 };
 
 /* What changes from pass to pass and is no list. */
 typedef struct attend_numbers {
@@ -30,19 +24,19 @@ typedef struct attend_numbers {
 } attend_numbers;
 
 typedef struct attend_args {
-    float *out;                       /* [rows, heads * head_dim] */
-    const float *qkv;                 /* [rows, (heads + 2 kv_heads) * head_dim] */
-    const float *q_norm, *k_norm;     /* [head_dim] */
-    const attend_numbers *numbers;    /* this and the lists: parameters */
-    const int32_t *positions;         /* [rows] */
-    const int32_t *keep;              /* [own_blocks]; -1: not kept */
-    const int32_t *counts;            /* [own_blocks] of branches */
-    const int32_t *past;              /* [bucket] */
-    const float *turns;               /* [rotary_dim / 2] */
-    void *layer;                      /* the layer's cells */
-    size_t cell;                      /* numbers of one */
+    float *out;                    /* [rows, heads * head_dim] */
+    const float *qkv;              /* [rows, (heads + 2 kv_heads) * head_dim] */
+    const float *q_norm, *k_norm;  /* [head_dim] */
+    const attend_numbers *numbers; /* this and the lists: parameters */
+    const int32_t *positions;      /* [rows] */
+    const int32_t *keep;           /* [own_blocks]; -1: not kept */
+    const int32_t *counts;         /* [own_blocks] of branches */
+    const int32_t *past;           /* [bucket] */
+    const float *turns;            /* [rotary_dim / 2] */
+    void *layer;                   /* the layer's cells */
+    size_t cell;                   /* numbers of one */
     int rows, own_blocks, heads, kv_heads, head_dim, rotary_dim, block_size;
-    float eps, scale;                 /* scale: of queries */
+    float eps, scale; /* scale: of queries */
     int half;
     cuda_shares shares;
 } attend_args;
@@ -69,7 +63,9 @@ static __device__ inline void put(float *to, float x)
 
 /* One block of threads a row, a warp a head; rows of the last block that the pass does not have become zeros, for a weight of
  * zero does not hide a NaN. Dynamic shared: float [rotary_dim], cosines, then sines. */
-template <typename number> static __global__ void prepare(const attend_args a, const attend_places p)
+template <typename number>
+static __global__ void __launch_bounds__(PREPARE_WARPS *GPU_WARP)
+    prepare(const attend_args a, const attend_places p)
 {
     RD_DYNAMIC_SHARED(float, angle);
     int row = (int)blockIdx.x, block = row / a.block_size, token = row % a.block_size;
@@ -107,7 +103,9 @@ template <typename number> static __global__ void prepare(const attend_args a, c
                 }
             }
             if (is_q) {
-                put((number *)p.q + ((size_t)row * (size_t)a.heads + (size_t)head) * (size_t)dim + d, y * a.scale);
+                put((number *)p.q + ((size_t)row * (size_t)a.heads + (size_t)head) * (size_t)dim +
+                        d,
+                    y * a.scale);
                 continue;
             }
             int kv_head = head - a.heads - (is_v ? a.kv_heads : 0), at = token * dim + d;
@@ -117,9 +115,13 @@ template <typename number> static __global__ void prepare(const attend_args a, c
                           : cuda_key_place(a.block_size, dim, token, d);
             else if (is_v)
                 at += a.block_size * dim;
-            put((number *)p.own + ((size_t)block * (size_t)a.kv_heads + (size_t)kv_head) * a.cell + at, y);
+            put((number *)p.own + ((size_t)block * (size_t)a.kv_heads + (size_t)kv_head) * a.cell +
+                    at,
+                y);
             if (keep >= 0)
-                put((number *)a.layer + ((size_t)keep * (size_t)a.kv_heads + (size_t)kv_head) * a.cell + at, y);
+                put((number *)a.layer +
+                        ((size_t)keep * (size_t)a.kv_heads + (size_t)kv_head) * a.cell + at,
+                    y);
         }
     }
 }
@@ -131,7 +133,8 @@ typedef struct attend_steps {
     int past, head, from, all;
 } attend_steps;
 
-template <int KEYS> static __device__ inline attend_steps steps_of(const attend_args &a, const cuda_seen &all)
+template <int KEYS>
+static __device__ inline attend_steps steps_of(const attend_args &a, const cuda_seen &all)
 {
     attend_steps s;
 
@@ -166,7 +169,8 @@ static __device__ inline void copy_step(uint16_t *to, const attend_args &a, cons
     const uint16_t *from = (const uint16_t *)(past ? a.layer : p.own);
     int block = past ? number : own / pieces, piece = past ? step % pieces : own % pieces;
 
-    from += ((size_t)block * (size_t)a.kv_heads + blockIdx.y) * a.cell + (size_t)piece * (2 * KEYS * DIM);
+    from += ((size_t)block * (size_t)a.kv_heads + blockIdx.y) * a.cell +
+            (size_t)piece * (2 * KEYS * DIM);
     for (int i = (int)threadIdx.x * 8; i < 2 * KEYS * DIM; i += (int)blockDim.x * 8)
         gpu_copy_async(to + i, from + i, 16);
 }
@@ -181,7 +185,8 @@ static __global__ void __launch_bounds__(CUDA_ATTEND_WARPS *GPU_WARP)
     int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
     int g = lane / 4, t = lane % 4, together = a.heads / a.kv_heads;
     int first = (int)(gridDim.x - 1 - blockIdx.x) * a.shares.warps, tile = first + warp;
-    int last = first + a.shares.warps < a.shares.tiles ? first + a.shares.warps - 1 : a.shares.tiles - 1;
+    int last =
+        first + a.shares.warps < a.shares.tiles ? first + a.shares.warps - 1 : a.shares.tiles - 1;
     bool mine = tile < a.shares.tiles;
 
     if (!mine) tile = a.shares.tiles - 1;
@@ -192,8 +197,8 @@ static __global__ void __launch_bounds__(CUDA_ATTEND_WARPS *GPU_WARP)
     if (high >= a.rows) high = a.rows - 1;
     if (block_high >= a.rows) block_high = a.rows - 1;
     cuda_sight sight = a.numbers->sight;
-    attend_steps steps =
-        steps_of<KEYS>(a, cuda_reach_of(&sight, a.counts, first / together * CUDA_TILE, block_high));
+    attend_steps steps = steps_of<KEYS>(
+        a, cuda_reach_of(&sight, a.counts, first / together * CUDA_TILE, block_high));
     int each = (steps.all + a.shares.splits - 1) / a.shares.splits;
     int step = (int)blockIdx.z * each, end = step + each < steps.all ? step + each : steps.all;
 
@@ -227,7 +232,8 @@ static __global__ void __launch_bounds__(CUDA_ATTEND_WARPS *GPU_WARP)
 
     for (int i = 0; i < STAGES - 1; i++) {
         if (step + i < end)
-            copy_step<DIM, KEYS>(room + i * PIECE, a, p, steps, step + i, number_of<KEYS>(a, steps, step + i));
+            copy_step<DIM, KEYS>(room + i * PIECE, a, p, steps, step + i,
+                                 number_of<KEYS>(a, steps, step + i));
         gpu_copy_commit();
     }
     int ahead = number_of<KEYS>(a, steps, step + STAGES - 1), stage = 0;
@@ -245,7 +251,8 @@ static __global__ void __launch_bounds__(CUDA_ATTEND_WARPS *GPU_WARP)
         gpu_copy_commit();
         ahead = number_of<KEYS>(a, steps, next + 1);
         stage = stage == STAGES - 1 ? 0 : stage + 1;
-        if (!mine || (own && base >= reach.head && (base >= reach.to || base + KEYS <= reach.from))) continue;
+        if (!mine || (own && base >= reach.head && (base >= reach.to || base + KEYS <= reach.from)))
+            continue;
 
         float s[GROUPS][4];
 #pragma unroll
@@ -274,7 +281,8 @@ static __global__ void __launch_bounds__(CUDA_ATTEND_WARPS *GPU_WARP)
             float most = top[h], more = 0.0f;
 
 #pragma unroll
-            for (int j = 0; j < GROUPS; j++) most = fmaxf(most, fmaxf(s[j][2 * h], s[j][2 * h + 1]));
+            for (int j = 0; j < GROUPS; j++)
+                most = fmaxf(most, fmaxf(s[j][2 * h], s[j][2 * h + 1]));
             most = fmaxf(most, __shfl_xor_sync(GPU_ALL, most, 1));
             most = fmaxf(most, __shfl_xor_sync(GPU_ALL, most, 2));
             float from = most == -INFINITY ? 0.0f : most; /* a row that saw nothing yet */
@@ -377,14 +385,16 @@ template <int DIM> static __global__ void combine(const attend_args a, const att
         for (int j = 0; j < DIM / 32; j++) o[j] += by == 0.0f ? 0.0f : by * from[j * GPU_WARP];
     }
 #pragma unroll
-    for (int j = 0; j < DIM / 32; j++) a.out[at * DIM + (size_t)(j * GPU_WARP + lane)] = o[j] * scale;
+    for (int j = 0; j < DIM / 32; j++)
+        a.out[at * DIM + (size_t)(j * GPU_WARP + lane)] = o[j] * scale;
 }
 
 /* ---- float32, every shape ---- */
 
 /* Row `token` of the keys (or values) that are the key'th that a row sees. */
-static __device__ inline const float *plain_row(const attend_args &a, const attend_places &p, const cuda_seen &seen,
-                                                int kv_head, int key, int past, bool values)
+static __device__ inline const float *plain_row(const attend_args &a, const attend_places &p,
+                                                const cuda_seen &seen, int kv_head, int key,
+                                                int past, bool values)
 {
     const float *from = (const float *)a.layer;
     int block, token;
@@ -399,7 +409,8 @@ static __device__ inline const float *plain_row(const attend_args &a, const atte
         block = row / a.block_size;
         token = row % a.block_size;
     }
-    from += ((size_t)block * (size_t)a.kv_heads + (size_t)kv_head) * a.cell + (size_t)token * (size_t)a.head_dim;
+    from += ((size_t)block * (size_t)a.kv_heads + (size_t)kv_head) * a.cell +
+            (size_t)token * (size_t)a.head_dim;
     return values ? from + (size_t)a.block_size * (size_t)a.head_dim : from;
 }
 
@@ -459,7 +470,8 @@ static void launch_half(rd_device *d, const attend_args *a, const attend_places 
     dim3 grid((unsigned)s->blocks, (unsigned)a->kv_heads, (unsigned)s->splits);
     size_t room = (size_t)STAGES * 2 * KEYS * DIM * sizeof(uint16_t);
 
-    static_assert(STAGES * 2 * KEYS * DIM * sizeof(uint16_t) <= 48 << 10, "no leave is asked for more");
+    static_assert(STAGES * 2 * KEYS * DIM * sizeof(uint16_t) <= 48 << 10,
+                  "no leave is asked for more");
     RD_LAUNCH((attend_half<DIM, KEYS>), grid, s->warps * GPU_WARP, room, d->stream, *a, *p);
     if (s->splits == 1) return;
     int blocks = (a->rows * a->heads + COMBINE_WARPS - 1) / COMBINE_WARPS;
@@ -484,7 +496,8 @@ static size_t query_bytes(const attend_args *a)
 
 static size_t sum_bytes(const attend_args *a)
 {
-    return rounded((size_t)a->shares.splits * (size_t)a->rows * (size_t)a->heads * (size_t)a->head_dim * sizeof(float));
+    return rounded((size_t)a->shares.splits * (size_t)a->rows * (size_t)a->heads *
+                   (size_t)a->head_dim * sizeof(float));
 }
 
 static rd_status run(rd_device *d, const void *args, rd_error *err)
@@ -501,9 +514,11 @@ static rd_status run(rd_device *d, const void *args, rd_error *err)
     p.tops = a->shares.splits > 1 ? (float2 *)((char *)p.sums + sum_bytes(a)) : NULL;
     cuda_forget_half(d, a->out);
     if (a->half)
-        RD_LAUNCH((prepare<uint16_t>), a->own_blocks * a->block_size, threads, angles, d->stream, *a, p);
+        RD_LAUNCH((prepare<uint16_t>), a->own_blocks * a->block_size, threads, angles, d->stream,
+                  *a, p);
     else
-        RD_LAUNCH((prepare<float>), a->own_blocks * a->block_size, threads, angles, d->stream, *a, p);
+        RD_LAUNCH((prepare<float>), a->own_blocks * a->block_size, threads, angles, d->stream, *a,
+                  p);
     if (!a->half) {
         dim3 grid((unsigned)(a->rows + PLAIN_WARPS - 1) / PLAIN_WARPS, (unsigned)a->heads);
 
@@ -546,36 +561,42 @@ static rd_status check(rd_view out, rd_view qkv, const rd_attention *a, rd_error
     const rd_branches *b = &a->branches;
     int dim = a->head_dim;
 
-    if (a->rows < 1 || a->heads < 1 || a->kv_heads < 1 || a->heads % a->kv_heads || a->heads > 65535 || dim < 1 ||
-        dim > HEAD_DIM_MOST || a->sight < 1 || a->visible < 0 || a->past_blocks < 0)
-        return rd_fail(err, RD_INVALID, "attention of %d rows, %d and %d heads of %d, sight %d", a->rows,
-                       a->heads, a->kv_heads, dim, a->sight);
+    if (a->rows < 1 || a->heads < 1 || a->kv_heads < 1 || a->heads % a->kv_heads ||
+        a->heads > 65535 || dim < 1 || dim > HEAD_DIM_MOST || a->sight < 1 || a->visible < 0 ||
+        a->past_blocks < 0)
+        return rd_fail(err, RD_INVALID, "attention of %d rows, %d and %d heads of %d, sight %d",
+                       a->rows, a->heads, a->kv_heads, dim, a->sight);
     if (a->rotary_dim < 0 || a->rotary_dim > dim || a->rotary_dim % 2)
         return rd_fail(err, RD_INVALID, "rotary_dim %d of %d", a->rotary_dim, dim);
     if (s->kv_heads != a->kv_heads || s->head_dim != dim || a->layer < 0 || a->layer >= s->layers)
-        return rd_fail(err, RD_INVALID, "layer %d, %d heads of %d; keys and values have %d, %d of %d",
-                       a->layer, a->kv_heads, dim, s->layers, s->kv_heads, s->head_dim);
-    if (qkv.rows < a->rows || out.rows < a->rows || qkv.cols != (a->heads + 2 * a->kv_heads) * dim ||
-        out.cols != a->heads * dim)
-        return rd_fail(err, RD_INVALID, "attention of %d rows from %d x %d to %d x %d", a->rows, qkv.rows,
-                       qkv.cols, out.rows, out.cols);
+        return rd_fail(err, RD_INVALID,
+                       "layer %d, %d heads of %d; keys and values have %d, %d of %d", a->layer,
+                       a->kv_heads, dim, s->layers, s->kv_heads, s->head_dim);
+    if (qkv.rows < a->rows || out.rows < a->rows ||
+        qkv.cols != (a->heads + 2 * a->kv_heads) * dim || out.cols != a->heads * dim)
+        return rd_fail(err, RD_INVALID, "attention of %d rows from %d x %d to %d x %d", a->rows,
+                       qkv.rows, qkv.cols, out.rows, out.cols);
     if (a->q_norm->form != CUDA_F32 || a->k_norm->form != CUDA_F32 || a->q_norm->cols != dim ||
         a->k_norm->cols != dim)
-        return rd_fail(err, RD_INVALID, "norms of %d and %d numbers for heads of %d", a->q_norm->cols,
-                       a->k_norm->cols, dim);
+        return rd_fail(err, RD_INVALID, "norms of %d and %d numbers for heads of %d",
+                       a->q_norm->cols, a->k_norm->cols, dim);
     if (!numbers_in(a->past, a->past_blocks, 0, s->blocks) ||
-        (a->keep && !numbers_in(a->keep, (a->rows + s->block_size - 1) / s->block_size, -1, s->blocks)))
+        (a->keep &&
+         !numbers_in(a->keep, (a->rows + s->block_size - 1) / s->block_size, -1, s->blocks)))
         return rd_fail(err, RD_INVALID, "attention over a block that is none of %d", s->blocks);
-    if (b->counts && (b->size != s->block_size || b->first < 0 || b->first > a->rows || b->first % s->block_size ||
+    if (b->counts && (b->size != s->block_size || b->first < 0 || b->first > a->rows ||
+                      b->first % s->block_size ||
                       !numbers_in(b->counts, branches_of(a, b->first), 0, b->size + 1)))
-        return rd_fail(err, RD_INVALID, "branches of %d from row %d of %d", b->size, b->first, a->rows);
+        return rd_fail(err, RD_INVALID, "branches of %d from row %d of %d", b->size, b->first,
+                       a->rows);
     return RD_OK;
 }
 
 /* The lists and numbers of a pass, into the parameters, and where kernels find them. */
 static rd_status fill_params(rd_device *d, const rd_attention *a, attend_args *g, rd_error *err)
 {
-    int rows = a->rows, blocks = g->own_blocks, half = a->rotary_dim / 2, bucket = cuda_bucket(a->past_blocks);
+    int rows = a->rows, blocks = g->own_blocks, half = a->rotary_dim / 2,
+        bucket = cuda_bucket(a->past_blocks);
     size_t lists = (sizeof(attend_numbers) + 15) / 16 * 16;
     size_t n = (size_t)rows + 2 * (size_t)blocks + (size_t)bucket + (size_t)half;
     int trunk = a->branches.counts ? a->branches.first : rows;
@@ -615,7 +636,8 @@ static rd_status fill_params(rd_device *d, const rd_attention *a, attend_args *g
     return RD_OK;
 }
 
-rd_status cuda_attention(rd_device *d, rd_view out, rd_view qkv, const rd_attention *a, rd_error *err)
+rd_status cuda_attention(rd_device *d, rd_view out, rd_view qkv, const rd_attention *a,
+                         rd_error *err)
 {
     const rd_kv *kv = a->kv;
     const rd_kv_shape *s = &kv->shape;
@@ -651,11 +673,14 @@ rd_status cuda_attention(rd_device *d, rd_view out, rd_view qkv, const rd_attent
     }
     if (fill_params(d, a, &g, err) ||
         cuda_room(d, CUDA_SLOT_OWN,
-                  query_bytes(&g) + (size_t)g.own_blocks * (size_t)g.kv_heads * g.cell * number_bytes(&g), err))
+                  query_bytes(&g) +
+                      (size_t)g.own_blocks * (size_t)g.kv_heads * g.cell * number_bytes(&g),
+                  err))
         return err->status;
-    if (g.shares.splits > 1 &&
-        cuda_room(d, CUDA_SLOT_ATTEND,
-                  sum_bytes(&g) + (size_t)g.shares.splits * (size_t)g.rows * (size_t)g.heads * sizeof(float2), err))
+    if (g.shares.splits > 1 && cuda_room(d, CUDA_SLOT_ATTEND,
+                                         sum_bytes(&g) + (size_t)g.shares.splits * (size_t)g.rows *
+                                                             (size_t)g.heads * sizeof(float2),
+                                         err))
         return err->status;
     return cuda_record(d, run, &g, sizeof g, err);
 }

@@ -38,10 +38,10 @@ static inputs inputs_of(const shape *s, rd_random *r)
         in.q_norm[i] += 1.0f;
         in.k_norm[i] += 1.0f;
     }
-    for (int i = 0; i < s->rows; i++) in.positions[i] = s->past * s->block + i + (i > 7 ? 100000 : 0);
+    for (int i = 0; i < s->rows; i++)
+        in.positions[i] = s->past * s->block + i + (i > 7 ? 100000 : 0);
     for (int i = 0; i < BLOCKS; i++) in.numbers[i] = (i * 7 + 3) % BLOCKS;
-    for (int i = 0; i < own; i++)
-        in.keep[i] = i % 3 == 1 ? -1 : in.numbers[BLOCKS - 1 - i];
+    for (int i = 0; i < own; i++) in.keep[i] = i % 3 == 1 ? -1 : in.numbers[BLOCKS - 1 - i];
     for (int i = 0; i < s->branches; i++) {
         int size = i < s->branches - 1 ? s->block : s->rows - (own - 1) * s->block;
 
@@ -137,8 +137,9 @@ static rd_attention verb_of(const store *st, const inputs *in)
                        .visible = s->visible };
 
     if (s->branches)
-        a.branches = (rd_branches){ (s->rows + s->block - 1) / s->block * s->block - s->branches * s->block,
-                                    s->block, in->counts };
+        a.branches =
+            (rd_branches){ (s->rows + s->block - 1) / s->block * s->block - s->branches * s->block,
+                           s->block, in->counts };
     return a;
 }
 
@@ -179,10 +180,11 @@ static void check_kept(store *cpu, store *gpu, const inputs *in, limits most, si
 
         for (int h = 0; h < 2 * s->kv_heads; h++) {
             size_t from = (size_t)h * (size_t)s->block * dim, count = (size_t)rows * dim;
-            double far = worst(got + from, want + from, count), off = apart(got + from, want + from, count);
+            double far = worst(got + from, want + from, count),
+                   off = apart(got + from, want + from, count);
 
-            cr_assert(far <= most.one && off <= most.all, "case %zu, block %d, head %d: %g, %g", at, b, h,
-                      far, off);
+            cr_assert(far <= most.one && off <= most.all, "case %zu, block %d, head %d: %g, %g", at,
+                      b, h, far, off);
         }
         free(want);
         free(got);
@@ -193,13 +195,14 @@ static void compare(const shape *s, rd_precision precision, limits most, size_t 
 {
     rd_random r = rd_random_seed(100 + at);
     inputs in = inputs_of(s, &r);
-    store cpu = store_of(cpu_side(), &in, 1), gpu = store_of(gpu_side(precision, RD_FORM_STORED), &in, 1);
+    store cpu = store_of(cpu_side(), &in, 1),
+          gpu = store_of(gpu_side(precision, RD_FORM_STORED), &in, 1);
     float *want = attend(&cpu, &in), *got = attend(&gpu, &in);
     size_t n = (size_t)s->rows * (size_t)(s->heads * s->dim);
     double far = worst(got, want, n), off = apart(got, want, n);
 
-    cr_assert(far <= most.one && off <= most.all, "case %zu: %g, %g of %g, %g", at, far, off, most.one,
-              most.all);
+    cr_assert(far <= most.one && off <= most.all, "case %zu: %g, %g of %g, %g", at, far, off,
+              most.one, most.all);
     check_kept(&cpu, &gpu, &in, most, at);
     free(want);
     free(got);
@@ -226,13 +229,14 @@ Test(cuda_attention, in_float32_agrees_with_plain_c)
 {
     GPU_OR_SKIP();
     static const shape odd[] = {
-        { 5, 0, 8, 4, 2, 12, 6, 8, 0, 0, true },  { 13, 3, 4, 8, 4, 8, 4, 4, 0, 0, true },
-        { 20, 2, 5, 2, 1, 10, 10, 64, 0, 0, true }, { 24, 1, 8, 4, 4, 16, 8, 24, 19, 0, true },
+        { 5, 0, 8, 4, 2, 12, 6, 8, 0, 0, true },     { 13, 3, 4, 8, 4, 8, 4, 4, 0, 0, true },
+        { 20, 2, 5, 2, 1, 10, 10, 64, 0, 0, true },  { 24, 1, 8, 4, 4, 16, 8, 24, 19, 0, true },
         { 33, 9, 24, 6, 3, 80, 40, 24, 0, 0, true },
     };
     limits most = { 1e-5, 2e-6 };
 
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) compare(&shapes[i], RD_EXACT, most, i);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        compare(&shapes[i], RD_EXACT, most, i);
     for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
         compare(&odd[i], RD_EXACT, most, 50 + i);
         compare(&odd[i], RD_FAST, most, 60 + i); /* no shape for the tensor cores */
@@ -244,7 +248,8 @@ Test(cuda_attention, on_the_tensor_cores_agrees_with_plain_c)
     GPU_OR_SKIP();
     limits most = { 2e-2, 5e-3 };
 
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) compare(&shapes[i], RD_FAST, most, i);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        compare(&shapes[i], RD_FAST, most, i);
 }
 
 /* Lists and counts of the next pass are other ones; the graph is the same. */
@@ -254,7 +259,8 @@ Test(cuda_attention, a_replayed_pass_reads_its_own_lists)
     shape s = { 32, 5, 32, 4, 2, 64, 32, 32, 0, 0, true };
     rd_random r = rd_random_seed(9);
     inputs in = inputs_of(&s, &r);
-    store cpu = store_of(cpu_side(), &in, 1), gpu = store_of(gpu_side(RD_FAST, RD_FORM_STORED), &in, 1);
+    store cpu = store_of(cpu_side(), &in, 1),
+          gpu = store_of(gpu_side(RD_FAST, RD_FORM_STORED), &in, 1);
     size_t n = (size_t)s.rows * (size_t)(s.heads * s.dim);
     store *both[] = { &cpu, &gpu };
     rd_view qkv[2], out[2];

@@ -51,9 +51,9 @@ Test(cuda_kv, blocks_come_back_as_they_went_in)
         rd_kv_shape shape;
         bool half; /* in RD_FAST */
     } cases[] = {
-        { { 3, 2, 64, 32, 5, false }, true },  { { 1, 4, 128, 16, 3, false }, true },
-        { { 2, 1, 32, 64, 2, false }, true },  { { 2, 2, 64, 32, 3, true }, false },
-        { { 2, 3, 10, 5, 4, false }, false },  { { 1, 2, 64, 8, 2, false }, false },
+        { { 3, 2, 64, 32, 5, false }, true },   { { 1, 4, 128, 16, 3, false }, true },
+        { { 2, 1, 32, 64, 2, false }, true },   { { 2, 2, 64, 32, 3, true }, false },
+        { { 2, 3, 10, 5, 4, false }, false },   { { 1, 2, 64, 8, 2, false }, false },
         { { 1, 1, 256, 32, 2, false }, false },
     };
 
@@ -68,7 +68,8 @@ Test(cuda_kv, no_room_is_said_with_what_was_wanted)
     GPU_OR_SKIP();
     rd_device_options o = { .precision = RD_FAST, .memory_limit = 64 << 20 };
     side s = side_of(gpu_backend(), &o);
-    rd_kv_shape big = { 20, 4, 128, 32, 1000, false }, mad = { 1 << 20, 1 << 15, 1 << 20, 1 << 20, 1 << 30, false },
+    rd_kv_shape big = { 20, 4, 128, 32, 1000, false },
+                mad = { 1 << 20, 1 << 15, 1 << 20, 1 << 20, 1 << 30, false },
                 none = { 1, 0, 128, 32, 10, false }, small = { 1, 1, 64, 32, 4, false };
     rd_kv *kv = NULL;
     rd_error err;

@@ -12,8 +12,8 @@ typedef struct work {
     rd_matrix head;
     rd_precision precision;
     rd_weight_form form;
-    bool exact;  /* products without rounding on both sides */
-    float *x;    /* [ROWS, COLS] */
+    bool exact; /* products without rounding on both sides */
+    float *x;   /* [ROWS, COLS] */
 } work;
 
 /* Weights that all forms have exactly: whole numbers up to 7 in each 128 x 128 numbers, times a power of two. */
@@ -21,12 +21,15 @@ static float *whole_numbers(rd_random *r)
 {
     float *w = rd_alloc_array((size_t)VOCABULARY * COLS, sizeof *w);
 
-    for (int i = 0; i < VOCABULARY * COLS; i++) w[i] = (float)((int)(rd_random_below(r, 15)) - 7) / 64.0f;
+    for (int i = 0; i < VOCABULARY * COLS; i++)
+        w[i] = (float)((int)(rd_random_below(r, 15)) - 7) / 64.0f;
     for (int row = 0; row < VOCABULARY; row++)
-        for (int col = 0; col < COLS; col += 100) w[row * COLS + col] = row % 2 ? 7.0f / 64.0f : -7.0f / 64.0f;
+        for (int col = 0; col < COLS; col += 100)
+            w[row * COLS + col] = row % 2 ? 7.0f / 64.0f : -7.0f / 64.0f;
     /* some rows are the same as others: ties, near and far */
     for (int row = 300; row < 330; row++)
-        memcpy(w + (size_t)(row + (row % 2 ? 16 : 190)) * COLS, w + (size_t)row * COLS, COLS * sizeof *w);
+        memcpy(w + (size_t)(row + (row % 2 ? 16 : 190)) * COLS, w + (size_t)row * COLS,
+               COLS * sizeof *w);
     return w;
 }
 
@@ -70,17 +73,18 @@ static void compare(const work *k, int n, bool listed, bool watch, int n_banned,
     for (int i = 0; i < n; i++) {
         const rd_pick *a = &got[i], *b = &want[i];
         /* of equal ones the lower id; plain C has some other where the second best of a chunk ties with the best before */
-        bool same = a->token == b->token && a->second <= b->second && (a->second < 0) == (b->second < 0) &&
-                    near(a->second_prob, b->second_prob, by);
+        bool same = a->token == b->token && a->second <= b->second &&
+                    (a->second < 0) == (b->second < 0) && near(a->second_prob, b->second_prob, by);
 
         /* rounding may swap two that are close */
         if (!k->exact && !same)
             same = near(a->prob, b->prob, 0.1f) && near(a->second_prob, b->second_prob, 0.1f);
         cr_assert(same && near(a->prob, b->prob, by) && near(a->second_prob, b->second_prob, by) &&
                       near(a->watched_prob, b->watched_prob, by),
-                  "%s, row %d of %d: %d %g, %d %g, %g; plain %d %g, %d %g, %g", k->name, i, n, a->token,
-                  (double)a->prob, a->second, (double)a->second_prob, (double)a->watched_prob, b->token,
-                  (double)b->prob, b->second, (double)b->second_prob, (double)b->watched_prob);
+                  "%s, row %d of %d: %d %g, %d %g, %g; plain %d %g, %d %g, %g", k->name, i, n,
+                  a->token, (double)a->prob, a->second, (double)a->second_prob,
+                  (double)a->watched_prob, b->token, (double)b->prob, b->second,
+                  (double)b->second_prob, (double)b->watched_prob);
     }
     side_close(&cpu);
     side_close(&gpu);
@@ -116,7 +120,9 @@ Test(cuda_pick, of_numbers_without_rounding_agrees_with_plain_c)
 
     for (int i = 0; i < VOCABULARY * COLS; i++) bytes[i] = (int8_t)(w[i] * 64.0f);
     for (int i = 0; i < VOCABULARY; i++) scale[i] = 1.0f / 64.0f;
-    rd_matrix i8 = { .data = bytes, .dtype = RD_I8, .rows = VOCABULARY, .cols = COLS, .scale = scale };
+    rd_matrix i8 = {
+        .data = bytes, .dtype = RD_I8, .rows = VOCABULARY, .cols = COLS, .scale = scale
+    };
     const work works[] = {
         { "f32", f32, RD_EXACT, RD_FORM_STORED, true, x },
         { "i8 exact", i8, RD_EXACT, RD_FORM_STORED, true, x },
@@ -135,7 +141,8 @@ Test(cuda_pick, of_random_numbers_agrees_with_plain_c)
 {
     GPU_OR_SKIP();
     rd_random r = rd_random_seed(22);
-    float *w = normals(&r, (size_t)VOCABULARY * COLS, 0.15f), *x = normals(&r, (size_t)ROWS * COLS, 1.0f);
+    float *w = normals(&r, (size_t)VOCABULARY * COLS, 0.15f),
+          *x = normals(&r, (size_t)ROWS * COLS, 1.0f);
     rd_matrix f32 = { .data = w, .dtype = RD_F32, .rows = VOCABULARY, .cols = COLS };
     const work works[] = {
         { "f32", f32, RD_EXACT, RD_FORM_STORED, true, x },
@@ -155,8 +162,11 @@ Test(cuda_pick, what_is_not_a_number_shows)
     float *w = whole_numbers(&r), *x = eighths(&r);
     rd_matrix f32 = { .data = w, .dtype = RD_F32, .rows = VOCABULARY, .cols = COLS };
     int32_t one[] = { 4 };
-    rd_pick_query all = { .n_rows = 3 }, none = { .banned = one, .n_banned = 1, .limit = 1, .n_rows = 3 },
-                  nobody = { .banned = (const int32_t[]){ 0 }, .n_banned = 1, .limit = 1, .n_rows = 3 };
+    rd_pick_query all = { .n_rows = 3 },
+                  none = { .banned = one, .n_banned = 1, .limit = 1, .n_rows = 3 },
+                  nobody = {
+                      .banned = (const int32_t[]){ 0 }, .n_banned = 1, .limit = 1, .n_rows = 3
+                  };
     rd_pick out[3];
 
     for (int fast = 0; fast < 2; fast++) {
@@ -170,7 +180,8 @@ Test(cuda_pick, what_is_not_a_number_shows)
         cr_assert(out[2].token >= 0 && isfinite(out[2].prob));
         x[COLS + 3] = 0.5f;
         pick_of(gpu, &k, &none, out);
-        cr_assert(out[1].token == 0 && out[1].second == -1 && out[1].prob == 1.0f && out[1].second_prob == 0.0f);
+        cr_assert(out[1].token == 0 && out[1].second == -1 && out[1].prob == 1.0f &&
+                  out[1].second_prob == 0.0f);
         pick_of(gpu, &k, &nobody, out);
         cr_assert(out[1].token == -1 && out[1].second == -1 && out[1].prob == 0.0f);
         side_close(&gpu);
@@ -189,8 +200,8 @@ Test(cuda_pick, rows_that_are_not_there_are_refused)
     rd_weight *head = weight_of(gpu, &f32, false);
     rd_view v = view_of(gpu, x, ROWS, COLS), narrow = view_of(gpu, x, 4, COLS - 1);
     int32_t far[] = { 0, ROWS }, below[] = { -1 };
-    rd_pick_query a = { .rows = far, .n_rows = 2 }, b = { .rows = below, .n_rows = 1 }, c = { .n_rows = ROWS + 1 },
-                  d = { .n_rows = 1 }, nothing = { .n_rows = 0 };
+    rd_pick_query a = { .rows = far, .n_rows = 2 }, b = { .rows = below, .n_rows = 1 },
+                  c = { .n_rows = ROWS + 1 }, d = { .n_rows = 1 }, nothing = { .n_rows = 0 };
     rd_pick out[ROWS + 1];
     rd_error err;
 

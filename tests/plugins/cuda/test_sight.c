@@ -24,8 +24,8 @@ static void check_sight(const cuda_sight *s, const int32_t *counts)
 
         for (int j = 0; j < s->rows; j++)
             cr_assert_eq(cuda_sees(&seen, j), sees(s, counts, i, j),
-                         "row %d, %d of %d: sight %d, visible %d, trunk %d", i, j, s->rows, s->sight,
-                         s->visible, s->trunk);
+                         "row %d, %d of %d: sight %d, visible %d, trunk %d", i, j, s->rows,
+                         s->sight, s->visible, s->trunk);
     }
     for (int first = 0; first < s->rows; first++)
         for (int last = first; last < s->rows && last < first + 40; last++) {
@@ -35,7 +35,8 @@ static void check_sight(const cuda_sight *s, const int32_t *counts)
             for (int i = first; i <= last; i++)
                 for (int j = 0; j < s->rows; j++) {
                     if (sees(s, counts, i, j))
-                        cr_assert(cuda_sees(&reach, j), "%d sees %d; %d to %d do not", i, j, first, last);
+                        cr_assert(cuda_sees(&reach, j), "%d sees %d; %d to %d do not", i, j, first,
+                                  last);
                     if (j < least) cr_assert(sees(s, counts, i, j));
                 }
         }
@@ -82,7 +83,8 @@ Test(cuda_sight, every_number_of_a_cell_has_a_place_of_its_own)
                     int v = cuda_value_place(blocks[b], dims[d], t, i);
 
                     cr_assert(k >= 0 && k < n && v >= 0 && v < n);
-                    cr_assert(!taken[k]++ && !taken[v]++, "%d x %d, token %d, %d", blocks[b], dims[d], t, i);
+                    cr_assert(!taken[k]++ && !taken[v]++, "%d x %d, token %d, %d", blocks[b],
+                              dims[d], t, i);
                 }
             free(taken);
         }
@@ -95,8 +97,10 @@ Test(cuda_sight, what_a_lane_loads_is_what_its_product_wants)
         for (int i = 0; i < 8; i++) {
             int g = lane / 4, t = lane % 4, token = i / 4 * 16 + i % 4 / 2 * 8 + 2 * t + i % 2;
 
-            cr_assert_eq(cuda_key_place(32, 64, 8 + g, 32 + 8 * t + i), (1 * 2 + 1) * 256 + lane * 8 + i);
-            cr_assert_eq(cuda_value_place(32, 64, token, 24 + g), 32 * 64 + (3 * 32 + lane) * 8 + i);
+            cr_assert_eq(cuda_key_place(32, 64, 8 + g, 32 + 8 * t + i),
+                         (1 * 2 + 1) * 256 + lane * 8 + i);
+            cr_assert_eq(cuda_value_place(32, 64, token, 24 + g),
+                         32 * 64 + (3 * 32 + lane) * 8 + i);
         }
 }
 
@@ -109,7 +113,8 @@ Test(cuda_sight, turns_are_those_of_the_mathematics_library)
             float angle = (float)p * (float)pow(600000.0, -2.0 * i / 64), c, s;
 
             cuda_turn(angle, &c, &s);
-            off = fmax(off, fmax(fabs((double)c - cos((double)angle)), fabs((double)s - sin((double)angle))));
+            off = fmax(off, fmax(fabs((double)c - cos((double)angle)),
+                                 fabs((double)s - sin((double)angle))));
         }
     cr_assert_lt(off, 1e-7, "%g", off);
 }
@@ -123,7 +128,8 @@ Test(cuda_sight, shares_cover_all_tiles_and_fill_the_device)
                     cuda_shares s = cuda_shares_of(132, rows, heads * kv_heads, kv_heads, steps);
 
                     cr_assert_eq(s.tiles, (rows + 15) / 16 * heads);
-                    cr_assert(s.warps >= 1 && s.warps <= 8 && s.splits >= 1 && s.splits <= CUDA_SPLITS);
+                    cr_assert(s.warps >= 1 && s.warps <= 8 && s.splits >= 1 &&
+                              s.splits <= CUDA_SPLITS);
                     cr_assert_geq(s.blocks * s.warps, s.tiles);
                     cr_assert_lt((s.blocks - 1) * s.warps, s.tiles);
                     cr_assert(s.splits == 1 || s.blocks * kv_heads * s.splits <= 132);
