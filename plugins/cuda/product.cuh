@@ -186,7 +186,7 @@ static __device__ inline void product_multiply(float (&c)[M][N][4], const produc
                                                const uint16_t *const (&x)[N], int at)
 {
     const int numbers = product_form<F>::numbers;
-    const int at_once = F == CUDA_I4 && N >= 4 ? 1 : numbers / 8; /* rows of four tiles would wait in registers */
+    const int at_once = F == CUDA_I4 && M * N >= 4 ? 1 : numbers / 8; /* rows of four tiles would wait in registers */
 
 #pragma unroll(at_once)
     for (int q = 0; q < numbers / 8; q++) {
