@@ -370,6 +370,8 @@ static void cuda_close(rd_device *d)
         cuda_tape_clear(d->tape);
         free(d->tape);
     }
+    cuda_weights_close(d);
+    cuda_linear_close(d);
     for (int i = 0; i < d->slabs; i++) cuda_put(d, d->slab[i].data, d->slab[i].bytes);
     free(d->slab);
     for (int i = 0; i < CUDA_SLOTS; i++) cuda_put(d, d->slot[i].data, d->slot[i].bytes);
@@ -402,7 +404,7 @@ static rd_status make_room(rd_device *d, rd_error *err)
         s = cuda_status(cudaHostGetDevicePointer((void **)&d->picks_device, d->picks, 0),
                         "pinned memory for picks", err);
     d->picks_most = PICKS;
-    return s;
+    return s ? s : cuda_linear_open(d, err);
 }
 
 static rd_status cuda_open(const rd_device_options *o, rd_device **out, rd_error *err)

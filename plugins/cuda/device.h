@@ -99,6 +99,8 @@ struct rd_device {
      * by cuda_forget_half. */
     const float *half_of;
     cuda_half half_kind;
+    size_t half_bytes[3];     /* of weights taken, by cuda_half: what main_half is chosen by */
+    struct cuda_stage *stage; /* weights.cu: what a weight goes through on its way here; NULL before the first */
 };
 
 /* ---- help for verbs (cuda.cu) ---- */
@@ -156,6 +158,7 @@ static inline cuda_half cuda_half_of(cuda_form f)
 /* weights.cu */
 CUDA_LOCAL rd_status cuda_take(rd_device *d, const rd_matrix *m, bool exact, rd_weight **out, rd_error *err);
 CUDA_LOCAL void cuda_drop(rd_device *d, rd_weight *w);
+CUDA_LOCAL void cuda_weights_close(rd_device *d);
 /* rows.cu */
 CUDA_LOCAL rd_status cuda_embed(rd_device *d, rd_view out, const rd_weight *table, const int32_t *tokens, rd_error *err);
 CUDA_LOCAL rd_status cuda_norm(rd_device *d, rd_view out, rd_view x, const rd_weight *weight, float eps, rd_error *err);

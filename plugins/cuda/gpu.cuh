@@ -128,12 +128,6 @@ static __device__ inline uint32_t gpu_fma_f16x2(uint32_t a, uint32_t b, uint32_t
     return r;
 }
 
-/* Four bytes of the eight of `low` (0 to 3) and `high` (4 to 7); nibble i of `which` says which is byte i. */
-static __device__ inline uint32_t gpu_pick_bytes(uint32_t low, uint32_t high, uint32_t which)
-{
-    return __byte_perm(low, high, which);
-}
-
 /* ---- tensor cores ---- */
 
 /* c += A B, sums in float32. All 32 threads of the warp. */
@@ -217,18 +211,6 @@ static __device__ inline float gpu_exp2(float x)
     return r;
 }
 
-#endif
-
-#ifdef RD_EMULATED
-static inline uint32_t gpu_pick_bytes(uint32_t low, uint32_t high, uint32_t which)
-{
-    uint64_t all = (uint64_t)high << 32 | low;
-    uint32_t r = 0;
-
-    for (int i = 0; i < 4; i++)
-        r |= (uint32_t)(all >> 8 * (which >> 4 * i & 7) & 0xff) << 8 * i;
-    return r;
-}
 #endif
 
 /* ---- what both have ---- */

@@ -84,8 +84,8 @@ static __device__ inline void product_pairs(uint32_t out[4], const uint4 &a, int
         for (int i = 0; i < 2; i++) {
             uint32_t w = product_word(a, 2 * q + i) ^ 0x80808080u;
 
-            out[2 * i] = gpu_fma_f16x2(gpu_pick_bytes(w, kilo, 0x5150u), one, 0xe480e480u);
-            out[2 * i + 1] = gpu_fma_f16x2(gpu_pick_bytes(w, kilo, 0x5352u), one, 0xe480e480u);
+            out[2 * i] = gpu_fma_f16x2(__byte_perm(w, kilo, 0x5150u), one, 0xe480e480u);
+            out[2 * i + 1] = gpu_fma_f16x2(__byte_perm(w, kilo, 0x5352u), one, 0xe480e480u);
         }
     } else {
         uint32_t w = product_word(a, q);
@@ -186,7 +186,7 @@ static __device__ inline void product_multiply(float (&c)[M][N][4], const produc
                                                const uint16_t *const (&x)[N], int at)
 {
     const int numbers = product_form<F>::numbers;
-    const int at_once = F == CUDA_I4 && M * N >= 4 ? 1 : numbers / 8; /* rows of four tiles would wait in registers */
+    const int at_once = F == CUDA_I4 && N > 1 ? 4 / N : numbers / 8; /* rows of many tiles would wait in registers */
 
 #pragma unroll(at_once)
     for (int q = 0; q < numbers / 8; q++) {
@@ -289,5 +289,12 @@ static __device__ inline uint16_t product_half(float x, cuda_half kind)
     if (kind == CUDA_HALF_BF16) return gpu_bf16(x);
     return gpu_f16(x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x); /* NaN stays */
 }
+
+/* ---- launches, while running (linear.cu) ---- */
+
+/* out [rows, w.rows] = x [rows, w.cols] times w, whatever its form; makes halves of x by cuda_halves where w wants them,
+ * for which there must be room (cuda_room_half). */
+CUDA_LOCAL rd_status cuda_product(rd_device *d, float *out, const float *x, int rows, cuda_form form,
+                                  const product_weight &w, int cols, rd_error *err);
 
 #endif

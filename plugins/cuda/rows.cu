@@ -5,6 +5,8 @@
  */
 #include "plugins/cuda/rows.cuh"
 
+#include "plugins/cuda/product.cuh"
+
 #include <string.h>
 
 enum { THREADS = 256 };
@@ -50,39 +52,13 @@ rd_status cuda_halves(rd_device *d, const float *x, int rows, int cols, cuda_hal
 
 /* ---- embedding ---- */
 
-/* One number of a weight, as products see it. */
-static __device__ float cell(const rd_weight w, int row, int col)
-{
-    size_t at = (size_t)row * (size_t)w.stride + (size_t)col;
-
-    switch (w.form) {
-    case CUDA_F32: return ((const float *)w.data)[at];
-    case CUDA_BF16: return gpu_from_bf16(((const uint16_t *)w.data)[at]);
-    case CUDA_E4M3: {
-        uint32_t two = gpu_e4m3x2_to_f16x2(((const uint8_t *)w.data)[at]);
-
-        return gpu_from_f16((uint16_t)two) *
-               w.scale[(size_t)(row / 128) * (size_t)(w.stride / 128) + (size_t)(col / 128)];
-    }
-    case CUDA_I8: return (float)((const int8_t *)w.data)[at] * w.scale[row];
-    case CUDA_I4: {
-        int in = col % 32, word = in / 8, pair = in % 8 / 2, half = in % 2;
-        const uint32_t *group = (const uint32_t *)w.data + (at - (size_t)in) / 8;
-        int q = (int)(group[word] >> (4 * pair + 16 * half) & 15u) - 8;
-
-        return (float)q * w.scale[(size_t)row * (size_t)(w.stride / 32) + (size_t)(col / 32)];
-    }
-    }
-    return 0.0f;
-}
-
 /* out: [rows, cols]; row r becomes row tokens[r] of the table. One block a row. */
-static __global__ void embed(float *out, const rd_weight table, const int32_t *tokens)
+static __global__ void embed(float *out, cuda_form form, product_weight table, int cols, const int32_t *tokens)
 {
-    float *to = out + (size_t)blockIdx.x * (size_t)table.cols;
+    float *to = out + (size_t)blockIdx.x * (size_t)cols;
     int token = tokens[blockIdx.x];
 
-    for (int c = (int)threadIdx.x; c < table.cols; c += (int)blockDim.x) to[c] = cell(table, token, c);
+    for (int c = (int)threadIdx.x; c < cols; c += (int)blockDim.x) to[c] = product_number(form, table, token, c);
 }
 
 typedef struct embed_args {
@@ -97,7 +73,8 @@ static rd_status run_embed(rd_device *d, const void *args, rd_error *err)
     const embed_args *a = (const embed_args *)args;
 
     cuda_forget_half(d, a->out);
-    RD_LAUNCH(embed, a->rows, THREADS, 0, d->stream, a->out, a->table, a->tokens);
+    RD_LAUNCH(embed, a->rows, THREADS, 0, d->stream, a->out, a->table.form, product_of(&a->table),
+              a->table.cols, a->tokens);
     return cuda_status(cudaPeekAtLastError(), "embed", err);
 }
 

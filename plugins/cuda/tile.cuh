@@ -259,4 +259,15 @@ static __device__ inline void tile_run(float (&acc)[2][ROWS / 16][4], const tile
     }
 }
 
+/* Of acc[0][0][0]: which weight row of the first half, and which row of the activations. */
+static __device__ inline int tile_output(void)
+{
+    return (int)threadIdx.x / GPU_WARP % 4 * 16 + (int)threadIdx.x % GPU_WARP / 4;
+}
+
+template <int ROWS> static __device__ inline int tile_row(void)
+{
+    return (int)threadIdx.x / GPU_WARP / 4 * (ROWS / 2) + (int)threadIdx.x % 4 * 2;
+}
+
 #endif
