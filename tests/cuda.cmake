@@ -17,7 +17,7 @@ endif()
 enable_language(CXX)
 include(CheckCXXCompilerFlag)
 
-set(rd_emulated_flags -Wall -Wextra -Wno-unknown-pragmas -fvisibility=hidden -fno-math-errno -ffp-contract=off
+set(rd_emulated_flags -Wall -Wextra -Wno-unknown-pragmas -Wno-unused-variable -fvisibility=hidden -fno-math-errno -ffp-contract=off
     -fno-strict-aliasing)
 # What a kernel did not set is nothing that looks right.
 check_cxx_compiler_flag(-ftrivial-auto-var-init=pattern RD_HAS_AUTO_VAR_INIT)
@@ -58,3 +58,32 @@ set_target_properties(rd_cuda_emulated_so PROPERTIES OUTPUT_NAME redraft-cuda PR
 target_link_options(rd_cuda_emulated_so PRIVATE
     -Wl,--version-script=${CMAKE_CURRENT_BINARY_DIR}/emulated.map)
 target_link_libraries(rd_cuda_emulated_so PRIVATE rd_emulator rd_base)
+
+# A test of the backend, tests/plugins/cuda/test_NAME.c, built twice (tests/plugins/cuda/backend.h): test_cuda_NAME on the emulated
+# GPU, test_gpu_NAME on a real one by the plugin, where that is built; it skips where there is no GPU. More libraries may follow.
+function(rd_cuda_test name)
+    add_executable(test_cuda_${name} plugins/cuda/test_${name}.c)
+    target_compile_definitions(test_cuda_${name} PRIVATE RD_TEST_EMULATED)
+    target_link_libraries(test_cuda_${name} PRIVATE rd_cuda_emulated)
+    set(programs test_cuda_${name})
+    if(TARGET rd_cuda)
+        add_executable(test_gpu_${name} plugins/cuda/test_${name}.c)
+        target_compile_definitions(test_gpu_${name} PRIVATE RD_GPU_PLUGIN_BUILT="$<TARGET_FILE:rd_cuda>")
+        add_dependencies(test_gpu_${name} rd_cuda)
+        list(APPEND programs test_gpu_${name})
+    endif()
+    foreach(program ${programs})
+        target_link_libraries(${program} PRIVATE rd_test_runner rd_core rd_cpu ${ARGN} rd_flags)
+        target_compile_definitions(${program} PRIVATE RD_TEST_DATA="${CMAKE_CURRENT_SOURCE_DIR}/data")
+        target_compile_options(${program} PRIVATE -Wno-missing-prototypes -Wno-strict-prototypes)
+        add_test(NAME ${program} COMMAND ${program})
+        set_tests_properties(${program} PROPERTIES ENVIRONMENT
+            "LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/lsan.supp:print_suppressions=0")
+    endforeach()
+endfunction()
+
+foreach(name device attention kv pick sight products layout moe route learner tape)
+    if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/plugins/cuda/test_${name}.c)
+        rd_cuda_test(${name})
+    endif()
+endforeach()
