@@ -4,7 +4,11 @@
  * plugin exports `rd_backend_entry`. Activations are float32 [rows, cols] row-major on the device
  * ("views"); weights are handed over once and become whatever the backend likes. Everything that a
  * verb needs was allocated before the pass. One thread drives a device; any number of devices may
- * be open. `.abi` must match; `.size` tells which later fields a plugin knows.
+ * be open. `.abi` must match; `.size` tells which later fields a plugin knows: those from `ceilings` on.
+ *
+ * What fails fills `err` and says so with its status. RD_NO_MEMORY (with what was needed and what was free) and RD_DEVICE
+ * (the device is gone, or cannot do this shape) while a model is opened may lead to another backend; RD_DEVICE later
+ * closes the model, which calls `drop`, `release`, `kv_close` and `close` as ever, and opens it again.
  *
  * Sources: LLaDA2.x modeling_llada2_moe.py (attention, router, experts), arXiv 2512.15745.
  */
@@ -44,8 +48,9 @@ typedef struct rd_device_options {
 } rd_device_options;
 
 typedef struct rd_device_info {
-    const char *isa; /* the path in use, with what it multiplies in: "avx512-bf16-vnni" */
-    int threads;
+    const char *
+        isa; /* the path in use, with what it multiplies in: "avx512-bf16-vnni"; of a GPU its name first */
+    int threads;  /* 0: not counted in threads */
     size_t bytes; /* held by this device now */
     int rows;     /* of one pass that it works well with, for what is computed in chunks; 0: as few as one likes */
 } rd_device_info;
@@ -227,9 +232,14 @@ typedef struct rd_backend {
     void *(*kv_host)(rd_device *d, rd_kv *kv, int block);
 
     bool fills; /* `take` knows rd_matrix.fill */
+
+    /* Whether a device can be opened here, else why not: RD_DEVICE, "no CUDA driver: libcuda.so.1 is not there". Opens
+     * nothing that stays open; any thread. NULL: it always can. */
+    rd_status (*probe)(rd_error *err);
 } rd_backend;
 
-/* The one symbol that a plugin exports. */
+/* The one symbol that a plugin exports (core/plugin.h says where it must lie and what is checked). It is called once;
+ * what it returns is good for the life of the process. */
 typedef const rd_backend *(*rd_backend_entry_fn)(void);
 
 #endif

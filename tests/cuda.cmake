@@ -40,8 +40,10 @@ target_include_directories(rd_emulator BEFORE PUBLIC # <cublas_v2.h> is there
     $<$<COMPILE_LANGUAGE:CXX>:${CMAKE_CURRENT_SOURCE_DIR}/plugins/cuda/emulator>)
 target_link_libraries(rd_emulator PUBLIC rd_flags)
 
-# A test of kernels by themselves: C++ that includes plugins/cuda/gpu.cuh.
-rd_test(plugins/cuda/test_emulator.cpp rd_emulator)
+# Tests of the emulator; a test of kernels by themselves is C++ that includes plugins/cuda/gpu.cuh, too.
+foreach(name emulator emulated_numbers emulated_runtime)
+    rd_test(plugins/cuda/test_${name}.cpp rd_emulator)
+endforeach()
 
 file(GLOB backend CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/plugins/cuda/*.cu)
 if(NOT backend)
@@ -82,7 +84,16 @@ function(rd_cuda_test name)
     endforeach()
 endfunction()
 
-foreach(name device attention kv pick sight products layout moe route learner tape)
+# Functions that kernels and the host share.
+foreach(name layout sight)
+    if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/plugins/cuda/test_${name}.c)
+        rd_test(plugins/cuda/test_${name}.c rd_core)
+    endif()
+endforeach()
+foreach(name products)
+    rd_test(plugins/cuda/test_${name}.c rd_cuda_emulated)
+endforeach()
+foreach(name device attention kv pick moe route learner tape)
     if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/plugins/cuda/test_${name}.c)
         rd_cuda_test(${name})
     endif()

@@ -567,7 +567,8 @@ int rd_tool_bench(const rd_args *a)
     if (!p.n_contexts)
         return rd_tool_usage(a, "--context is %s; up to %d numbers from 0 to %d", list,
                              RD_BENCH_LIST, CONTEXT_MOST);
-    if (rd_backend_find(rd_args_text(a, "--backend"), &p.backend, &err))
+    if (rd_backend_find(rd_backend_for_isa(rd_args_text(a, "--backend"), p.device.isa), &p.backend,
+                        &err))
         return rd_tool_fail(a, &err);
     status = choose_model(a, &p, &path, builtin, sizeof builtin);
     if (status < 0) status = choose_layers(a, &p);

@@ -105,7 +105,7 @@ static const rd_option compare_options[] = {
     { "--kv", "raw|bf16|int8", "one model: what it loses where blocks were stored so" },
     { "--json", NULL, "print one object" },
     { "--backend", "NAME", "cpu, cuda or auto" },
-    { "--isa", "NAME", "plain, avx2 or avx512; the best without it" },
+    { "--isa", "NAME", "the CPU's: plain, avx2 or avx512; the best without it" },
     { "--threads", "N", "threads; as many as cores without it" },
     END,
 };

@@ -361,6 +361,13 @@ static rd_status find_gpu(cudaDeviceProp *p, rd_error *err)
     return RD_OK;
 }
 
+static rd_status cuda_probe(rd_error *err)
+{
+    cudaDeviceProp p;
+
+    return find_gpu(&p, err);
+}
+
 static void cuda_close(rd_device *d)
 {
     if (!d) return;
@@ -432,7 +439,7 @@ static rd_status cuda_open(const rd_device_options *o, rd_device **out, rd_error
     d->log = o->log;
     d->no_graphs = o->isa && !strcmp(o->isa, "no-graphs");
     snprintf(d->name, sizeof d->name, "%.63s", p.name);
-    snprintf(d->isa, sizeof d->isa, "sm_%d%s", d->capability,
+    snprintf(d->isa, sizeof d->isa, "%s, sm_%d%s", d->name, d->capability,
              d->precision == RD_EXACT    ? "-f32"
              : d->weights == RD_FORM_FP8 ? "-fp8"
                                          : "-bf16");
@@ -449,7 +456,6 @@ static void cuda_describe(rd_device *d, rd_device_info *out)
 {
     memset(out, 0, sizeof *out);
     out->isa = d->isa;
-    out->threads = 1;
     out->bytes = d->bytes;
     out->rows = PICKS;
 }
@@ -549,6 +555,7 @@ extern "C" const rd_backend *rd_backend_entry(void)
         .kv_layout = NULL,
         .kv_host = NULL,
         .fills = true,
+        .probe = cuda_probe,
     };
     return &cuda;
 }

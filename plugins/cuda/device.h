@@ -92,7 +92,7 @@ struct rd_device {
     struct cuda_slab *slab; /* [slabs] */
     int slabs;
     bool no_graphs;      /* isa "no-graphs": every pass is launched command by command */
-    char isa[24];        /* for describe: "sm_90-fp8" */
+    char isa[96];        /* for describe: "NVIDIA H200, sm_90-fp8" */
     bool lost;           /* an error that stays: every verb fails from then on */
     cudaEvent_t idle;    /* behind the last thing that was launched */
     /* While running: rows that CUDA_SLOT_HALF holds a copy of. A command that writes to a view which may be `half_of` says so
