@@ -12,6 +12,7 @@ RUN=${RUN:-}
 work=$(mktemp -d)
 spinner=
 trap '[ -z "$spinner" ] || kill "$spinner"; rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
 
 bench() { # threads, the rest: options
     n=$1
@@ -42,7 +43,7 @@ mkfifo "$work/in"
 "$redraft" infill --jsonl --threads 2 <"$work/in" >"$work/out" &
 idle=$!
 exec 3>"$work/in"
-printf '%s\n' '{"prefix":"int a = ","suffix":";\n"}' >&3
+printf '%s\n' '{"task_id":"1","prefix":"int a = ","suffix":";\n"}' >&3
 while [ ! -s "$work/out" ]; do sleep 0.1; done
 ticks() { awk '{ print $14 + $15 }' "/proc/$idle/stat"; }
 before=$(ticks)
