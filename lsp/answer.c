@@ -1,6 +1,8 @@
 /* answer.c - see answer.h. Numbers stand with their low byte first; nothing follows the last text. */
 #include "lsp/answer.h"
 
+#include "core/decode/decoder.h"
+
 #include <string.h>
 
 enum {
@@ -24,11 +26,17 @@ static void add(rd_key_maker *k, const rd_buf *b)
 
 rd_key rd_answer_key(const rd_job *job)
 {
+    return rd_answer_key_of(job, RD_DECODING);
+}
+
+rd_key rd_answer_key_of(const rd_job *job, int decoding)
+{
     rd_key_maker k;
     uint32_t quality;
 
     memcpy(&quality, &job->quality, sizeof quality);
     rd_key_begin(&k, "answer");
+    rd_key_add_number(&k, decoding);
     rd_key_add_number(&k, job->kind);
     rd_key_add_number(&k, (int64_t)job->realm);
     rd_key_add_number(&k, job->answers > 1 ? job->answers : 1);

@@ -38,11 +38,15 @@ void rd_widen(float *out, const void *in, rd_dtype type, size_t n)
     const unsigned char *p = in;
     size_t size = rd_dtype_bytes(type);
 
+    if (type == RD_F32) { /* `in` may lie anywhere */
+        memcpy(out, in, n * sizeof *out);
+        return;
+    }
     for (size_t i = 0; i < n; i++, p += size) {
         uint16_t half;
 
         switch (type) {
-        case RD_F32: memcpy(&out[i], p, 4); break;
+        case RD_F32: break;
         case RD_F16:
             memcpy(&half, p, 2);
             out[i] = rd_f16_to_f32(half);

@@ -12,6 +12,11 @@
 #include "core/decode/policy.h"
 #include "core/model/kv_exchange.h"
 
+/* Which text this folder and core/engine.c make of a request and a model. Raised with every change after which the same
+ * request may get another answer: policies, drafts, prompts, lengths, confidence, what is cut off at the ends. Kept answers of
+ * another number are not found again (lsp/answer.h); what the model computes has a number of its own (core/model/model.c). */
+enum { RD_DECODING = 1 };
+
 typedef struct rd_decoder rd_decoder;
 
 typedef struct rd_decoder_options {

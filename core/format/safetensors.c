@@ -8,6 +8,7 @@
 
 #include "core/base/memory.h"
 #include "core/format/file.h"
+#include "core/format/header.h"
 #include "core/format/json.h"
 
 #include <stdlib.h>
@@ -15,12 +16,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define HEADER_BYTES  ((size_t)RD_SAFETENSORS_HEADER_MOST)
-#define HEADER_VALUES 2000000
-#define INDEX_BYTES   ((size_t)64 << 20)
-#define INDEX_VALUES  1000000
-#define MAX_SHARDS    4096
-#define NAME_BYTES    1024
+#define HEADER_BYTES   ((size_t)RD_SAFETENSORS_HEADER_MOST)
+#define HEADER_VALUES  2000000
+#define HEADER_ENTRIES (HEADER_VALUES / 8) /* a tensor is eight values at least */
+#define INDEX_BYTES    ((size_t)64 << 20)
+#define INDEX_VALUES   1000000
+#define MAX_SHARDS     4096
+#define NAME_BYTES     1024
+
+_Static_assert(RD_HEADER_RANK == RD_TENSOR_RANK, "a header holds what a tensor has");
 
 struct rd_safetensors {
     rd_map *maps;
@@ -87,21 +91,60 @@ static bool dtype_of(const char *name, rd_dtype *out)
     return false;
 }
 
-static rd_status read_shape(const json_t *shape, const char *file, rd_tensor *t, rd_error *err)
+/* Lists of whole numbers out of JSON, for headers that are not of the usual form. */
+static rd_status json_shape(const json_t *shape, const char *file, const char *name,
+                            rd_header_entry *out, rd_error *err)
 {
-    size_t bytes = rd_dtype_bytes(t->dtype);
-    int64_t largest = 0;
-
     if (!json_is_array(shape) || json_array_size(shape) > RD_TENSOR_RANK)
         return rd_fail(err, RD_INVALID, "%s: %s: shape is not a list of at most %d numbers", file,
-                       t->name, RD_TENSOR_RANK);
-    t->rank = (int)json_array_size(shape);
-    for (int i = 0; i < t->rank; i++) {
+                       name, RD_TENSOR_RANK);
+    out->rank = (int)json_array_size(shape);
+    for (int i = 0; i < out->rank; i++) {
         const json_t *v = json_array_get(shape, (size_t)i);
+
         if (!json_is_integer(v) || json_integer_value(v) < 0)
             return rd_fail(err, RD_INVALID, "%s: %s: a size in its shape is not a whole number",
-                           file, t->name);
-        t->shape[i] = json_integer_value(v);
+                           file, name);
+        out->shape[i] = json_integer_value(v);
+    }
+    return RD_OK;
+}
+
+static rd_status json_entry(const json_t *v, const char *file, const char *name,
+                            rd_header_entry *out, rd_error *err)
+{
+    const char *dtype = json_string_value(json_object_get(v, "dtype"));
+    const json_t *offsets = json_object_get(v, "data_offsets");
+    const json_t *b = json_array_get(offsets, 0), *e = json_array_get(offsets, 1);
+    rd_dtype known;
+
+    if (!dtype) return rd_fail(err, RD_INVALID, "%s: %s: dtype is missing", file, name);
+    if (!dtype_of(dtype, &known))
+        return rd_fail(err, RD_INVALID, "%s: %s: dtype %.20s is not supported", file, name, dtype);
+    memcpy(out->dtype, dtype, strlen(dtype) + 1);
+    if (json_shape(json_object_get(v, "shape"), file, name, out, err)) return RD_INVALID;
+    if (json_array_size(offsets) != 2 || !json_is_integer(b) || !json_is_integer(e))
+        return rd_fail(err, RD_INVALID, "%s: %s: data_offsets are not two whole numbers", file,
+                       name);
+    out->begin = json_integer_value(b);
+    out->end = json_integer_value(e);
+    return RD_OK;
+}
+
+/* A tensor whose name is set: type, sizes and place, each held against the data. */
+static rd_status place_tensor(const rd_header_entry *e, const char *file, const char *data,
+                              size_t data_bytes, rd_tensor *t, rd_error *err)
+{
+    int64_t largest = 0;
+
+    if (!dtype_of(e->dtype, &t->dtype))
+        return rd_fail(err, RD_INVALID, "%s: %s: dtype %.20s is not supported", file, t->name,
+                       e->dtype);
+    size_t bytes = rd_dtype_bytes(t->dtype);
+
+    t->rank = e->rank;
+    for (int i = 0; i < t->rank; i++) {
+        t->shape[i] = e->shape[i];
         if (t->shape[i] > largest) largest = t->shape[i];
         if (!rd_mul(bytes, (size_t)t->shape[i], &bytes))
             return rd_fail(err, RD_INVALID, "%s: %s: its shape overflows", file, t->name);
@@ -109,41 +152,15 @@ static rd_status read_shape(const json_t *shape, const char *file, rd_tensor *t,
     if (bytes == 0 && largest > INT32_MAX) /* no file holds a row of it */
         return rd_fail(err, RD_INVALID, "%s: %s: its shape overflows", file, t->name);
     t->bytes = bytes;
-    return RD_OK;
-}
-
-static rd_status read_offsets(const json_t *offsets, const char *file, const char *data,
-                              size_t data_bytes, rd_tensor *t, rd_error *err)
-{
-    const json_t *b = json_array_get(offsets, 0), *e = json_array_get(offsets, 1);
-
-    if (json_array_size(offsets) != 2 || !json_is_integer(b) || !json_is_integer(e))
-        return rd_fail(err, RD_INVALID, "%s: %s: data_offsets are not two whole numbers", file,
-                       t->name);
-    json_int_t begin = json_integer_value(b), end = json_integer_value(e);
-    if (begin < 0 || end < begin || (uint64_t)end > data_bytes)
+    if (e->begin < 0 || e->end < e->begin || (uint64_t)e->end > data_bytes)
         return rd_fail(err, RD_INVALID,
                        "%s: %s: data_offsets %lld to %lld are outside the data of %zu bytes", file,
-                       t->name, (long long)begin, (long long)end, data_bytes);
-    if ((size_t)(end - begin) != t->bytes)
+                       t->name, (long long)e->begin, (long long)e->end, data_bytes);
+    if ((size_t)(e->end - e->begin) != t->bytes)
         return rd_fail(err, RD_INVALID, "%s: %s: its shape needs %zu bytes, data_offsets give %zu",
-                       file, t->name, t->bytes, (size_t)(end - begin));
-    t->data = data + begin;
+                       file, t->name, t->bytes, (size_t)(e->end - e->begin));
+    t->data = data + e->begin;
     return RD_OK;
-}
-
-static rd_status read_entry(const json_t *v, const char *file, const char *data, size_t data_bytes,
-                            rd_tensor *t, rd_error *err)
-{
-    const char *dtype = json_string_value(json_object_get(v, "dtype"));
-
-    if (!dtype) return rd_fail(err, RD_INVALID, "%s: %s: dtype is missing", file, t->name);
-    if (!dtype_of(dtype, &t->dtype))
-        return rd_fail(err, RD_INVALID, "%s: %s: dtype %.20s is not supported", file, t->name,
-                       dtype);
-    rd_status s = read_shape(json_object_get(v, "shape"), file, t, err);
-    if (s) return s;
-    return read_offsets(json_object_get(v, "data_offsets"), file, data, data_bytes, t, err);
 }
 
 static rd_status read_meta(rd_safetensors *s, json_t *meta, const char *file, rd_error *err)
@@ -182,10 +199,14 @@ static rd_status check_cover(const rd_safetensors *s, int first, const char *fil
     int n = s->count - first;
     const rd_tensor **order = rd_alloc_array((size_t)n, sizeof *order);
     const char *at = data;
+    bool sorted = true; /* as a header of one writer's is */
     rd_status status = RD_OK;
 
-    for (int i = 0; i < n; i++) order[i] = &s->tensors[first + i];
-    qsort(order, (size_t)n, sizeof *order, by_place);
+    for (int i = 0; i < n; i++) {
+        order[i] = &s->tensors[first + i];
+        sorted = sorted && (!i || by_place(&order[i - 1], &order[i]) <= 0);
+    }
+    if (!sorted) qsort(order, (size_t)n, sizeof *order, by_place);
     for (int i = 0; i < n && !status; i++) {
         if ((const char *)order[i]->data != at)
             status = rd_fail(err, RD_INVALID, "%s: %s: %s", file, order[i]->name,
@@ -200,62 +221,138 @@ static rd_status check_cover(const rd_safetensors *s, int first, const char *fil
     return status;
 }
 
-static rd_status add_entries(rd_safetensors *s, json_t *header, const char *file, const char *data,
-                             size_t data_bytes, rd_error *err)
+/* A file's header and what it is about. */
+typedef struct header {
+    const char *file; /* for messages */
+    rd_span text;
+    const char *data;
+    size_t data_bytes;
+} header;
+
+static rd_status check_name(const header *h, rd_span name, rd_error *err)
 {
-    int first = s->count;
+    if (name.n <= NAME_BYTES) return RD_OK;
+    return rd_fail(err, RD_INVALID, "%s: %.60s...: a name of %zu bytes is too long", h->file,
+                   name.at, name.n);
+}
+
+/* One more tensor, for which there is room. */
+static rd_status add_entry(rd_safetensors *s, const header *h, const rd_header_entry *e,
+                           rd_error *err)
+{
+    rd_tensor t = { 0 };
+
+    if (check_name(h, e->name, err)) return RD_INVALID;
+    t.name = rd_arena_copy_text(&s->arena, e->name.at, e->name.n);
+    int before = find_index(s, t.name);
+
+    if (before >= 0)
+        return rd_fail(err, RD_INVALID,
+                       s->shard[before] == s->map_count ? "%s: %s: a duplicate name"
+                                                        : "%s: %s: stands in another shard too",
+                       h->file, t.name);
+    if (place_tensor(e, h->file, h->data, h->data_bytes, &t, err)) return RD_INVALID;
+    s->shard[s->count] = s->map_count;
+    s->tensors[s->count] = t;
+    put_slot(s, s->count++);
+    return RD_OK;
+}
+
+static rd_status add_json_entries(rd_safetensors *s, const header *h, json_t *json, rd_error *err)
+{
     const char *key;
     json_t *v;
 
-    reserve(s, (int)json_object_size(header)); /* at most HEADER_VALUES */
-    json_object_foreach(header, key, v)
+    reserve(s, (int)json_object_size(json)); /* at most HEADER_VALUES */
+    json_object_foreach(json, key, v)
     {
-        rd_tensor t = { 0 };
-        rd_status status;
+        rd_header_entry e = { .name = { key, strlen(key) } };
 
         if (strcmp(key, "__metadata__") == 0) {
-            if ((status = read_meta(s, v, file, err))) return status;
+            if (read_meta(s, v, h->file, err)) return RD_INVALID;
             continue;
         }
-        if (strlen(key) > NAME_BYTES)
-            return rd_fail(err, RD_INVALID, "%s: %.60s...: a name of %zu bytes is too long", file,
-                           key, strlen(key));
-        if (find_index(s, key) >= 0)
-            return rd_fail(err, RD_INVALID, "%s: %s: stands in another shard too", file, key);
-        t.name = rd_arena_copy_text(&s->arena, key, strlen(key));
-        if ((status = read_entry(v, file, data, data_bytes, &t, err))) return status;
-        s->shard[s->count] = s->map_count;
-        s->tensors[s->count] = t;
-        put_slot(s, s->count++);
+        if (check_name(h, e.name, err) || json_entry(v, h->file, key, &e, err) ||
+            add_entry(s, h, &e, err))
+            return RD_INVALID;
     }
-    return check_cover(s, first, file, data, data_bytes, err);
+    return RD_OK;
+}
+
+/* How many entries a header of the usual form has; 0: it is not of that form, or has none. */
+static size_t count_usual(const header *h)
+{
+    rd_header_scan scan;
+    rd_header_entry e;
+    int metas = 0;
+
+    rd_header_begin(&scan, h->text.at, h->text.n);
+    while (scan.entries < HEADER_ENTRIES && rd_header_next(&scan, &e)) metas += e.meta.n > 0;
+    return scan.over && metas <= 1 ? scan.entries : 0;
+}
+
+static rd_status add_meta(rd_safetensors *s, const header *h, rd_span text, rd_error *err)
+{
+    json_t *json;
+    rd_status status = rd_json_parse(text.at, text.n, HEADER_VALUES, h->file, &json, err);
+
+    if (status) return status;
+    status = read_meta(s, json, h->file, err);
+    json_decref(json);
+    return status;
+}
+
+static rd_status add_usual_entries(rd_safetensors *s, const header *h, size_t n, rd_error *err)
+{
+    rd_header_scan scan;
+    rd_header_entry e;
+
+    reserve(s, (int)n); /* at most HEADER_ENTRIES */
+    rd_header_begin(&scan, h->text.at, h->text.n);
+    while (rd_header_next(&scan, &e))
+        if (e.meta.n ? add_meta(s, h, e.meta, err) : add_entry(s, h, &e, err)) return RD_INVALID;
+    return RD_OK;
+}
+
+static rd_status add_entries(rd_safetensors *s, const header *h, rd_error *err)
+{
+    int first = s->count;
+    size_t usual = count_usual(h);
+    json_t *json = NULL;
+    rd_status status;
+
+    if (usual) {
+        status = add_usual_entries(s, h, usual, err);
+    } else {
+        status = rd_json_parse(h->text.at, h->text.n, HEADER_VALUES, h->file, &json, err);
+        if (!status) status = add_json_entries(s, h, json, err);
+        json_decref(json);
+    }
+    return status ? status : check_cover(s, first, h->file, h->data, h->data_bytes, err);
 }
 
 static rd_status add_bytes(rd_safetensors *s, const void *bytes, size_t n, const char *file,
                            rd_error *err)
 {
     const unsigned char *p = bytes;
-    uint64_t header = 0;
-    json_t *json;
+    uint64_t length = 0;
 
     if (n < 8)
         return rd_fail(err, RD_INVALID, "%s: %zu bytes are too short for a safetensors file", file,
                        n);
-    for (int i = 7; i >= 0; i--) header = header << 8 | p[i];
-    if (header > HEADER_BYTES)
+    for (int i = 7; i >= 0; i--) length = length << 8 | p[i];
+    if (length > HEADER_BYTES)
         return rd_fail(err, RD_INVALID, "%s: a header of %llu bytes is above the limit of %zu",
-                       file, (unsigned long long)header, HEADER_BYTES);
-    if (header > n - 8)
+                       file, (unsigned long long)length, HEADER_BYTES);
+    if (length > n - 8)
         return rd_fail(err, RD_INVALID, "%s: the header of %llu bytes ends behind the file", file,
-                       (unsigned long long)header);
+                       (unsigned long long)length);
     const char *text = (const char *)p + 8;
-    if (header == 0 || text[0] != '{')
+    if (length == 0 || text[0] != '{')
         return rd_fail(err, RD_INVALID, "%s: the header does not begin with {", file);
-    rd_status status = rd_json_parse(text, (size_t)header, HEADER_VALUES, file, &json, err);
-    if (status) return status;
-    status = add_entries(s, json, file, text + header, n - 8 - (size_t)header, err);
-    json_decref(json);
-    return status;
+    header h = { file, { text, (size_t)length }, text + length, n - 8 - (size_t)length };
+
+    return add_entries(s, &h, err);
 }
 
 /* --- files and folders --- */

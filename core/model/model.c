@@ -7,7 +7,7 @@
 #include "core/format/quant.h"
 #include "core/model/layers.h"
 
-#include <math.h>
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,25 +116,40 @@ static rd_status find_block_scale(const file_source *f, const char *name, int ro
     return RD_OK;
 }
 
-/* The tensor `name` of a file as a matrix; float types, or packed with the scales beside it. */
+/* NAME.q, and *scale for NAME.s. */
+static const rd_tensor *find_quantised(const file_source *f, const char *name,
+                                       const rd_tensor **scale)
+{
+    char other[128];
+    int n = snprintf(other, sizeof other, "%s.q", name);
+    const rd_tensor *t = rd_safetensors_find(f->file, other);
+
+    if (!t || n >= (int)sizeof other) return NULL;
+    other[n - 1] = 's';
+    *scale = rd_safetensors_find(f->file, other);
+    return t;
+}
+
+/* The tensor `name` of a file as a matrix; float types, or packed with the scales beside it. The name under which it
+ * most likely stands is looked for first. */
 static rd_status find_in_file(void *user, const char *name, int rows, int cols, rd_matrix *out,
                               rd_error *err)
 {
     const file_source *f = user;
-    char other[128], shape[64];
-    const rd_tensor *t = rd_safetensors_find(f->file, name), *scale = NULL;
+    const rd_tensor *scale = NULL, *t = NULL, *q = NULL;
+    char shape[64];
 
-    if (!t) {
-        snprintf(other, sizeof other, "%s.q", name);
-        t = rd_safetensors_find(f->file, other);
-        snprintf(other, sizeof other, "%s.s", name);
-        scale = rd_safetensors_find(f->file, other);
-        if (t && f->scheme) return find_panels(f, name, t, scale, rows, cols, out, err);
-        if (t && (!scale || scale->dtype != RD_F32 || scale->rank != 1 || scale->shape[0] != rows))
+    if (f->scheme && rows > 1) q = find_quantised(f, name, &scale);
+    if (!q) t = rd_safetensors_find(f->file, name);
+    if (!q && !t) q = find_quantised(f, name, &scale);
+    if (q) {
+        if (f->scheme) return find_panels(f, name, q, scale, rows, cols, out, err);
+        if (!scale || scale->dtype != RD_F32 || scale->rank != 1 || scale->shape[0] != rows)
             return rd_fail(err, RD_INVALID, "%s.s: missing, or not F32 [%d]", name, rows);
-        if (t && t->dtype != RD_I8)
+        if (q->dtype != RD_I8)
             return rd_fail(err, RD_INVALID, "%s.q is %s, expected I8", name,
-                           rd_dtype_name(t->dtype));
+                           rd_dtype_name(q->dtype));
+        t = q;
     }
     if (!t) return rd_fail(err, RD_NOT_FOUND, "the weight %s is missing", name);
     if (t->dtype == RD_F8_E4M3 && find_block_scale(f, name, rows, cols, &scale, err)) return RD_INVALID;
@@ -157,18 +172,13 @@ static rd_weight_source source_of(const file_source *f)
     return (rd_weight_source){ find_in_file, (void *)(uintptr_t)f };
 }
 
-/* A packed weight stays where it is for the model's life, and every byte of its panels means something: only its scales are
- * looked at, whatever the backend does. */
+/* A packed weight stays where it is for the model's life. Every byte of its panels means something; its scales are the
+ * backend's to judge, as all numbers that it takes are (core/backend.h). */
 static rd_status take_packed(const binding *b, const rd_matrix *m, bool exact, rd_weight **out,
                              rd_error *err)
 {
     if (exact) return rd_fail(err, RD_INVALID, "is packed, and must be exact");
     if (!b->m) return RD_OK;
-    if (m->fill) return b->m->backend->take(b->m->device, m, exact, out, err);
-    size_t n = rd_pack_panels(m->rows) * RD_PACK_ROWS, bad = rd_pack_bad_scale(m->scale, n);
-
-    if (bad < n)
-        return rd_fail(err, RD_INVALID, "row %zu: its scale is negative or not finite", bad);
     b->m->in_place = true;
     return b->m->backend->take(b->m->device, m, exact, out, err);
 }
@@ -400,16 +410,55 @@ static rd_status set_up(rd_model *m, const rd_weight_source *from, const rd_mode
     return bind_all(&b) || make_room(m, o, err) ? err->status : RD_OK;
 }
 
-/* All shapes before anything is made; then the weights. */
+/* What the check found, in the order of its questions, which are asked again in the same order. */
+typedef struct found_weights {
+    const rd_weight_source *from;
+    rd_matrix *matrix;
+    size_t n, cap, at;
+} found_weights;
+
+static rd_status find_and_note(void *user, const char *name, int rows, int cols, rd_matrix *out,
+                               rd_error *err)
+{
+    found_weights *f = user;
+
+    if (f->from->find(f->from->user, name, rows, cols, out, err)) return err->status;
+    if (f->n == f->cap) {
+        f->cap = f->cap ? 2 * f->cap : 64;
+        f->matrix = rd_resize(f->matrix, f->cap, sizeof *f->matrix);
+    }
+    f->matrix[f->n++] = *out;
+    return RD_OK;
+}
+
+static rd_status find_noted(void *user, const char *name, int rows, int cols, rd_matrix *out,
+                            rd_error *err)
+{
+    found_weights *f = user;
+
+    (void)err;
+    assert(f->at < f->n && f->matrix[f->at].rows == rows && f->matrix[f->at].cols == cols);
+    (void)name;
+    (void)rows;
+    (void)cols;
+    *out = f->matrix[f->at++];
+    return RD_OK;
+}
+
+/* All shapes before anything is made; then the weights, each of which is looked for once. */
 static rd_status open_weights(rd_model *m, const rd_model_options *o, rd_error *err)
 {
     file_source f;
 
-    if (rd_model_check(&m->config, m->file, err) || file_source_of(m->file, &f, err))
-        return err->status;
-    rd_weight_source from = source_of(&f);
+    if (file_source_of(m->file, &f, err)) return err->status;
+    rd_weight_source file = source_of(&f);
+    found_weights found = { .from = &file };
+    rd_weight_source noting = { find_and_note, &found }, noted = { find_noted, &found };
+    rd_status status = rd_model_visit(&m->config, &noting, err);
 
-    return set_up(m, &from, o, err);
+    if (!status) status = set_up(m, &noted, o, err);
+    free(found.matrix);
+    return status;
 }
 
 rd_status rd_model_open(const char *dir, const rd_model_options *o, rd_model **out, rd_error *err)

@@ -277,6 +277,46 @@ static float sum_exp(const float *x, int n, float top)
 
 enum { TOGETHER = 4 }; /* rows whose sums are held at once */
 
+/* 16 floats in registers of the size that there is: a compiler that has to split larger vectors itself keeps such sums in
+ * memory, and copies them by halves of halves. */
+#if defined(__AVX512F__)
+typedef v16 wide;
+enum { PARTS = 1 };
+#else
+typedef float wide __attribute__((vector_size(32), aligned(4)));
+enum { PARTS = 2 };
+#endif
+enum { LANES = 16 / PARTS };
+
+/* acc[i] += x[i * stride] * the 16 numbers at y, for each row i. */
+INLINE void add_rows(wide (*acc)[PARTS], const float *x, size_t stride, const float *y, int rows)
+{
+    wide v[PARTS];
+
+    memcpy(v, y, sizeof v);
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int k = 0; k < PARTS; k++) acc[i][k] += x[(size_t)i * stride] * v[k];
+}
+
+INLINE void no_rows(wide (*acc)[PARTS], int rows)
+{
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int k = 0; k < PARTS; k++) acc[i][k] = (wide){ 0 };
+}
+
+INLINE void store_rows(float *to, size_t stride, wide (*acc)[PARTS], int rows)
+{
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int k = 0; k < PARTS; k++)
+            memcpy(to + (size_t)i * stride + k * LANES, &acc[i][k], sizeof acc[i][k]);
+}
+
 /* s[key] = q . k for one tile: columns of 16 keys at a time, the rest one by one. */
 INLINE void score_rows(float *scores, size_t ld, const float *q, size_t stride, const float *k,
                        int tile, int head_dim, int rows)
@@ -284,16 +324,12 @@ INLINE void score_rows(float *scores, size_t ld, const float *q, size_t stride, 
     int j = 0;
 
     for (; j + 16 <= tile; j += 16) {
-        v16 acc[TOGETHER];
+        wide acc[TOGETHER][PARTS];
 
-        for (int i = 0; i < rows; i++) acc[i] = (v16){ 0 };
-        for (int d = 0; d < head_dim; d++) {
-            v16 kd = load(k + (size_t)d * (size_t)tile + j);
-
-#pragma GCC unroll 4
-            for (int i = 0; i < rows; i++) acc[i] += q[(size_t)i * stride + (size_t)d] * kd;
-        }
-        for (int i = 0; i < rows; i++) store(scores + (size_t)i * ld + j, acc[i]);
+        no_rows(acc, rows);
+        for (int d = 0; d < head_dim; d++)
+            add_rows(acc, q + d, stride, k + (size_t)d * (size_t)tile + j, rows);
+        store_rows(scores + j, ld, acc, rows);
     }
     for (; j < tile; j++) {
         for (int i = 0; i < rows; i++) {
@@ -313,21 +349,17 @@ INLINE void mix_rows(float *out, size_t out_stride, const float *p, size_t ld, c
     int d = 0;
 
     for (; d + 16 <= t->head_dim; d += 16) {
-        v16 acc[TOGETHER];
+        wide acc[TOGETHER][PARTS];
 
-        for (int i = 0; i < rows; i++) acc[i] = (v16){ 0 };
+        no_rows(acc, rows);
         for (int b = 0; b < t->tiles; b++) {
             int keys = b + 1 < t->tiles ? t->tile : t->last;
             const float *v = (const float *)t->v[b] + d, *pb = p + (size_t)b * (size_t)t->tile;
 
-            for (int j = 0; j < keys; j++) {
-                v16 vj = load(v + (size_t)j * (size_t)t->head_dim);
-
-#pragma GCC unroll 4
-                for (int i = 0; i < rows; i++) acc[i] += pb[(size_t)i * ld + (size_t)j] * vj;
-            }
+            for (int j = 0; j < keys; j++)
+                add_rows(acc, pb + j, ld, v + (size_t)j * (size_t)t->head_dim, rows);
         }
-        for (int i = 0; i < rows; i++) store(out + (size_t)i * out_stride + d, acc[i]);
+        store_rows(out + d, out_stride, acc, rows);
     }
     for (; d < t->head_dim; d++) {
         for (int i = 0; i < rows; i++) {

@@ -194,7 +194,7 @@ static rd_status take_packed(rd_device *d, const rd_matrix *m, rd_weight **out, 
     size_t bad = rd_pack_bad_scale(m->scale, panels * RD_PACK_ROWS);
 
     if (bad < panels * RD_PACK_ROWS)
-        return rd_fail(err, RD_INVALID, "the scale of row %zu is no number from 0 up", bad);
+        return rd_fail(err, RD_INVALID, "row %zu: its scale is negative or not finite", bad);
     w = rd_alloc0(sizeof *w);
     *w = (rd_weight){ .rows = m->rows,
                       .cols = m->cols,

@@ -4,9 +4,11 @@
 #include "core/base/memory.h"
 #include "core/model/model.h"
 #include "core/plugin.h"
+#include "tests/core/wide.h"
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -244,7 +246,28 @@ Test(model, a_cancelled_pass_says_so)
     rd_model_close(m);
 }
 
-/* Picks of the built-in model (tied embedding, one group, delete and split ids), which no recorded case covers. */
+/* Picks of the built-in model (tied embedding, one group, delete and split ids), which no recorded case covers, with its
+ * numbers as floats: of packed weights, paths round activations otherwise now and then. */
+static char wide[] = "/tmp/rd_wideXXXXXX";
+
+static void make_wide(void)
+{
+    cr_assert(mkdtemp(wide));
+    write_wide_folder(RD_SOURCE_DIR "/core/builtin", wide);
+}
+
+static void remove_wide(void)
+{
+    char *config = rd_path_join(wide, "config.json");
+    char *weights = rd_path_join(wide, "model.safetensors");
+
+    unlink(config);
+    unlink(weights);
+    rmdir(wide);
+    free(config);
+    free(weights);
+}
+
 static bool builtin_picks(const char *isa, rd_pick *out, int rows)
 {
     rd_model_options o = { .device = { .isa = isa, .precision = RD_EXACT }, .max_rows = rows };
@@ -254,7 +277,7 @@ static bool builtin_picks(const char *isa, rd_pick *out, int rows)
     rd_error err;
 
     cr_assert(!rd_backend_find("cpu", &o.backend, &err));
-    rd_status s = rd_model_open(RD_SOURCE_DIR "/core/builtin", &o, &m, &err);
+    rd_status s = rd_model_open(wide, &o, &m, &err);
 
     if (s == RD_DEVICE) return false; /* this machine has not got it */
     cr_assert_eq(s, RD_OK, "%s", err.text);
@@ -266,7 +289,8 @@ static bool builtin_picks(const char *isa, rd_pick *out, int rows)
     return true;
 }
 
-Test(model, the_builtin_model_answers_alike_on_every_path, .timeout = 60)
+Test(model, the_builtin_model_answers_alike_on_every_path, .timeout = 60, .init = make_wide,
+     .fini = remove_wide)
 {
     static const char *const sets[] = { "avx2", "avx512", "avx512-f32" };
     rd_pick want[64], got[64];
@@ -283,7 +307,16 @@ Test(model, the_builtin_model_answers_alike_on_every_path, .timeout = 60)
     }
 }
 
-/* Logits of a tied model against the embedding's own rows, multiplied by hand. */
+/* What a packed product makes of a row: the nearest of 255 steps. */
+static void round_row(float *x, size_t n)
+{
+    float top = 0.0f;
+
+    for (size_t k = 0; k < n; k++) top = fmaxf(top, fabsf(x[k]));
+    for (size_t k = 0; k < n; k++) x[k] = nearbyintf(x[k] * (127.0f / top)) * (top / 127.0f);
+}
+
+/* Logits of a tied, packed model against the embedding's own rows, multiplied by hand. */
 Test(model, tied_logits_are_products_with_the_embedding, .timeout = 60)
 {
     static const char *const sets[] = { "plain", "avx2", "avx512", "avx512-f32" };
@@ -293,6 +326,11 @@ Test(model, tied_logits_are_products_with_the_embedding, .timeout = 60)
     rd_error err;
 
     cr_assert(!rd_safetensors_open(RD_SOURCE_DIR "/core/builtin", &file, &err), "%s", err.text);
+    const rd_tensor *q = rd_safetensors_find(file, "model.word_embeddings.weight.q");
+    const rd_tensor *scale = rd_safetensors_find(file, "model.word_embeddings.weight.s");
+
+    cr_assert(q && scale);
+    cr_assert_str_eq(rd_safetensors_meta(file, "redraft_quant"), "int8-panel");
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
         rd_model_options o = { .device = { .isa = sets[i], .precision = RD_EXACT },
                                .max_rows = ROWS };
@@ -302,29 +340,22 @@ Test(model, tied_logits_are_products_with_the_embedding, .timeout = 60)
         if (rd_model_open(RD_SOURCE_DIR "/core/builtin", &o, &m, &err) == RD_DEVICE) continue;
         const rd_model_config *c = rd_model_config_of(m);
         size_t hidden = (size_t)c->hidden_size, vocab = (size_t)c->vocab_size;
-        const rd_tensor *q = rd_safetensors_find(file, "model.word_embeddings.weight.q");
-        const rd_tensor *scale = rd_safetensors_find(file, "model.word_embeddings.weight.s");
-        const rd_tensor *wide = rd_safetensors_find(file, "model.word_embeddings.weight");
         float *normed = rd_alloc_array(ROWS * hidden, sizeof *normed),
               *logits = rd_alloc_array(ROWS * vocab, sizeof *logits),
               *row = rd_alloc_array(hidden, sizeof *row);
         rd_taps taps = { .final_norm = normed, .logits = logits };
         rd_pass p = { .tokens = tokens, .rows = ROWS, .taps = &taps };
 
-        cr_assert(c->tie_word_embeddings && (wide || (q && scale)));
+        cr_assert(c->tie_word_embeddings);
         cr_assert(!rd_forward(m, &p, &err), "%s", err.text);
+        for (size_t r = 0; r < ROWS; r++) round_row(normed + r * hidden, hidden);
         for (size_t v = 0; v < vocab; v += 101) {
-            const rd_tensor *t = wide ? wide : q;
-            size_t bytes = hidden * rd_dtype_bytes(t->dtype);
-            float by = 1.0f;
-
-            rd_widen(row, (const char *)t->data + v * bytes, t->dtype, hidden);
-            if (!wide) memcpy(&by, (const char *)scale->data + v * sizeof by, sizeof by);
+            rd_unpack_row(RD_PACK_INT8, q->data, scale->data, c->hidden_size, (int)v, row);
             for (size_t r = 0; r < ROWS; r++) {
                 double want = 0.0;
 
                 for (size_t k = 0; k < hidden; k++)
-                    want += (double)normed[r * hidden + k] * (double)row[k] * (double)by;
+                    want += (double)normed[r * hidden + k] * (double)row[k];
                 cr_assert_float_eq((double)logits[r * vocab + v], want, 1e-3, "%s", sets[i]);
             }
         }

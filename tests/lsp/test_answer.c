@@ -2,6 +2,7 @@
 #include "lsp/answer.h"
 
 #include "core/base/memory.h"
+#include "core/decode/decoder.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -334,6 +335,17 @@ Test(answer, has_a_name_of_everything_that_decides_it)
 
         cr_expect_not(rd_key_equal(&plain, &other), "change %zu makes no other name", i);
     }
+}
+
+Test(answer, of_another_decoder_has_another_name)
+{
+    rd_job *job = a_job();
+    rd_key now = rd_answer_key(job), same = rd_answer_key_of(job, RD_DECODING),
+           later = rd_answer_key_of(job, RD_DECODING + 1);
+
+    cr_assert(rd_key_equal(&now, &same));
+    cr_assert_not(rd_key_equal(&now, &later), "old answers would be given");
+    rd_job_free(job);
 }
 
 static void who_asks(rd_job *j)
