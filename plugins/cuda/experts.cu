@@ -72,6 +72,15 @@ static __device__ inline unit unit_at(const experts_launch &l, int i, int slices
     return u;
 }
 
+/* A block's unit after `turn` others; its count is 0 where there are no more. */
+static __device__ inline unit unit_of_turn(const experts_launch &l, int turn, int slices, int shared_slices)
+{
+    int i = (int)blockIdx.x + turn * (int)gridDim.x;
+    unit none = { 0, 0, 0, 0, false };
+
+    return i < units_of(l, slices, shared_slices) ? unit_at(l, i, slices, shared_slices) : none;
+}
+
 /* The inner row of a place of the unit's side. */
 template <class T> static __device__ inline T *inner_row(const experts_launch &l, const unit &u, int place)
 {
@@ -230,12 +239,13 @@ template <cuda_form F, int ROWS>
 static __device__ inline void gate_up_tile(const experts_launch &l, const unit &u, const tile_half (&w)[2],
                                            unsigned char *shared)
 {
-    int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP, g = lane / 4, t = lane % 4;
-    int col = u.slice * TILE_HALF;
     tile_rows x = { (const uint16_t *)l.x, l.route.row + u.first, u.count, l.stride };
     float acc[2][ROWS / 16][4] = {};
 
     tile_run<F, ROWS>(acc, w, x, shared);
+    int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP, g = lane / 4, t = lane % 4;
+    int col = w[0].row;
+
 #pragma unroll
     for (int n = 0; n < ROWS / 16; n++)
 #pragma unroll
@@ -256,22 +266,19 @@ template <cuda_form F>
 static __global__ void __launch_bounds__(TILE_THREADS, TILE_BLOCKS) experts_gate_up_many(experts_launch l)
 {
     RD_DYNAMIC_SHARED(unsigned char, shared);
-    __shared__ unit u;
+    __shared__ unit u; /* none: its count is 0 */
     __shared__ tile_half w[2]; /* not in registers, of which there are few */
-    __shared__ int units;
-    int slices = l.routed.stride / TILE_HALF, shared_slices = l.shared.stride / TILE_HALF;
 
-    if (threadIdx.x == 0) units = units_of(l, slices, shared_slices);
-    __syncthreads();
-    for (int i = (int)blockIdx.x; i < units; i += (int)gridDim.x) {
+    for (int turn = 0;; turn++) {
         if (threadIdx.x == 0) {
-            u = unit_at(l, i, slices, shared_slices);
-            for (int m = 0; m < 2; m++) {
+            u = unit_of_turn(l, turn, l.routed.stride / TILE_HALF, l.shared.stride / TILE_HALF);
+            for (int m = 0; m < 2 && u.count > 0; m++) {
                 w[m].w = m == 0 ? l.gate[u.expert] : l.up[u.expert];
                 w[m].row = u.slice * TILE_HALF;
             }
         }
         __syncthreads(); /* u and w are there */
+        if (u.count == 0) break;
         if (u.count <= ROUTE_ITEM_MANY / 2)
             gate_up_tile<F, ROUTE_ITEM_MANY / 2>(l, u, w, shared);
         else
@@ -285,12 +292,13 @@ template <cuda_form F, int ROWS>
 static __device__ inline void down_tile(const experts_launch &l, const unit &u, const tile_half (&w)[2],
                                         unsigned char *shared)
 {
-    int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP, g = lane / 4, t = lane % 4;
-    int col = u.slice * 2 * TILE_HALF;
     tile_rows x = { inner_row<const uint16_t>(l, u, u.first), NULL, u.count, w[0].w.stride };
     float acc[2][ROWS / 16][4] = {};
 
     tile_run<F, ROWS>(acc, w, x, shared);
+    int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP, g = lane / 4, t = lane % 4;
+    int col = w[0].row;
+
 #pragma unroll
     for (int m = 0; m < 2; m++)
 #pragma unroll
@@ -309,22 +317,19 @@ template <cuda_form F>
 static __global__ void __launch_bounds__(TILE_THREADS, TILE_BLOCKS) experts_down_many(experts_launch l)
 {
     RD_DYNAMIC_SHARED(unsigned char, shared);
-    __shared__ unit u;
+    __shared__ unit u; /* none: its count is 0 */
     __shared__ tile_half w[2]; /* not in registers, of which there are few */
-    __shared__ int units;
-    int slices = layout_ceil(l.hidden, 2 * TILE_HALF);
 
-    if (threadIdx.x == 0) units = units_of(l, slices, slices);
-    __syncthreads();
-    for (int i = (int)blockIdx.x; i < units; i += (int)gridDim.x) {
+    for (int turn = 0;; turn++) {
         if (threadIdx.x == 0) {
-            u = unit_at(l, i, slices, slices);
-            for (int m = 0; m < 2; m++) {
+            u = unit_of_turn(l, turn, layout_ceil(l.hidden, 2 * TILE_HALF), layout_ceil(l.hidden, 2 * TILE_HALF));
+            for (int m = 0; m < 2 && u.count > 0; m++) {
                 w[m].w = l.down[u.expert];
                 w[m].row = (2 * u.slice + m) * TILE_HALF;
             }
         }
         __syncthreads(); /* u and w are there */
+        if (u.count == 0) break;
         if (u.count <= ROUTE_ITEM_MANY / 2)
             down_tile<F, ROUTE_ITEM_MANY / 2>(l, u, w, shared);
         else
