@@ -72,8 +72,10 @@ typedef struct rd_random_fill {
     int zero_rows;
 } rd_random_fill;
 
-/* A matrix as it stands in a file: rows x cols row-major, any alignment. `scale` (one float a row)
- * comes with I8. A vector is one row. */
+enum { RD_SCALE_BLOCK = 128 };
+
+/* A matrix as it stands in a file: rows x cols row-major, any alignment. `scale` comes with I8, one float a row, and with
+ * F8_E4M3, one for each RD_SCALE_BLOCK rows by as many columns: [ceil(rows / 128)][ceil(cols / 128)]. A vector is one row. */
 typedef struct rd_matrix {
     const void *data;
     rd_dtype dtype;

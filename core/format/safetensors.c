@@ -79,7 +79,7 @@ static void reserve(rd_safetensors *s, int more)
 
 static bool dtype_of(const char *name, rd_dtype *out)
 {
-    for (int t = RD_F32; t <= RD_I64; t++)
+    for (int t = RD_F32; t <= RD_F8_E4M3; t++)
         if (strcmp(rd_dtype_name((rd_dtype)t), name) == 0) {
             *out = (rd_dtype)t;
             return true;

@@ -95,6 +95,27 @@ static rd_status find_panels(const file_source *f, const char *name, const rd_te
     return RD_OK;
 }
 
+static int scale_blocks(int n)
+{
+    return n / RD_SCALE_BLOCK + (n % RD_SCALE_BLOCK != 0);
+}
+
+/* What the blocks of an F8_E4M3 tensor are multiplied by; the name is DeepSeek's. */
+static rd_status find_block_scale(const file_source *f, const char *name, int rows, int cols, const rd_tensor **out,
+                                  rd_error *err)
+{
+    char other[128];
+    int down = scale_blocks(rows), across = scale_blocks(cols);
+
+    snprintf(other, sizeof other, "%s_scale_inv", name);
+    const rd_tensor *t = rd_safetensors_find(f->file, other);
+
+    if (!t || t->dtype != RD_F32 || t->rank != 2 || t->shape[0] != down || t->shape[1] != across)
+        return rd_fail(err, RD_INVALID, "%s: missing, or not F32 [%d, %d]", other, down, across);
+    *out = t;
+    return RD_OK;
+}
+
 /* The tensor `name` of a file as a matrix; float types, or packed with the scales beside it. */
 static rd_status find_in_file(void *user, const char *name, int rows, int cols, rd_matrix *out,
                               rd_error *err)
@@ -116,8 +137,9 @@ static rd_status find_in_file(void *user, const char *name, int rows, int cols, 
                            rd_dtype_name(t->dtype));
     }
     if (!t) return rd_fail(err, RD_NOT_FOUND, "the weight %s is missing", name);
+    if (t->dtype == RD_F8_E4M3 && find_block_scale(f, name, rows, cols, &scale, err)) return RD_INVALID;
     if (!scale && t->dtype != RD_F32 && t->dtype != RD_F16 && t->dtype != RD_BF16)
-        return rd_fail(err, RD_INVALID, "%s is %s, expected F32, F16, BF16 or our int8", name,
+        return rd_fail(err, RD_INVALID, "%s is %s, expected F32, F16, BF16, F8_E4M3 or our int8", name,
                        rd_dtype_name(t->dtype));
     if (!has_shape(t, rows, cols)) {
         shape_text(t, shape, sizeof shape);
@@ -159,8 +181,11 @@ static rd_status take_whole(const binding *b, rd_matrix m, bool exact, rd_weight
 
     if (!b->m) return RD_OK;
     if (m.scale && (uintptr_t)m.scale % sizeof(float)) { /* a file may place them anywhere */
-        aligned = rd_alloc_array((size_t)m.rows, sizeof *aligned);
-        memcpy(aligned, m.scale, (size_t)m.rows * sizeof *aligned);
+        size_t n = (size_t)m.rows;
+
+        if (m.dtype == RD_F8_E4M3) n = (size_t)scale_blocks(m.rows) * (size_t)scale_blocks(m.cols);
+        aligned = rd_alloc_array(n, sizeof *aligned);
+        memcpy(aligned, m.scale, n * sizeof *aligned);
         m.scale = aligned;
     }
     rd_status status = b->m->backend->take(b->m->device, &m, exact, out, err);

@@ -44,9 +44,34 @@ static void put_row(rd_weight *w, int n, const float *row)
     }
 }
 
-/* A row as bf16. False: one of its numbers is not finite. `wide` is room for the row. */
-static bool bf16_row(uint16_t *to, const char *from, rd_dtype type, int n, float *wide)
+static const char *row_of(const rd_matrix *m, int n)
 {
+    return (const char *)m->data + (size_t)n * (size_t)m->cols * rd_dtype_bytes(m->dtype);
+}
+
+/* The scale that a row has to itself, or NULL. */
+static const float *row_scale(const rd_matrix *m)
+{
+    return m->dtype == RD_I8 ? m->scale : NULL;
+}
+
+/* Row n as float32, without the scale that it has to itself. */
+static void widen_row(float *out, const rd_matrix *m, int n)
+{
+    size_t across = ((size_t)m->cols + RD_SCALE_BLOCK - 1) / RD_SCALE_BLOCK;
+
+    rd_widen(out, row_of(m, n), m->dtype, (size_t)m->cols);
+    if (m->dtype != RD_F8_E4M3) return;
+    for (size_t k = 0; k < (size_t)m->cols; k++)
+        out[k] *= m->scale[(size_t)(n / RD_SCALE_BLOCK) * across + k / RD_SCALE_BLOCK];
+}
+
+/* Row `row` as bf16. False: one of its numbers is not finite. `wide` is room for the row. */
+static bool bf16_row(uint16_t *to, const rd_matrix *m, int row, float *wide)
+{
+    const char *from = row_of(m, row);
+    rd_dtype type = m->dtype;
+    int n = m->cols;
     uint32_t full = 0; /* not 0 where an exponent was all ones */
 
     if (type == RD_I8) { /* integers below 256 are exact: nothing is rounded */
@@ -64,7 +89,7 @@ static bool bf16_row(uint16_t *to, const char *from, rd_dtype type, int n, float
         for (int k = 0; k < n; k++) full |= ((to[k] & 0x7f80u) + 0x80u) & 0x8000u;
         return !full;
     }
-    rd_widen(wide, from, type, (size_t)n);
+    widen_row(wide, m, row);
     for (int k = 0; k < n; k++) to[k] = rd_f32_to_bf16(wide[k]);
     return finite_row(wide, n);
 }
@@ -93,29 +118,24 @@ typedef struct take_job {
     int *bad; /* [pieces]: the first row that is not finite, or -1 */
 } take_job;
 
-static const char *row_of(const rd_matrix *m, int n)
-{
-    return (const char *)m->data + (size_t)n * (size_t)m->cols * rd_dtype_bytes(m->dtype);
-}
-
 static void take_bf16(take_job *j, int from, int to, int *bad)
 {
     const rd_matrix *m = j->m;
     size_t stride = ((size_t)m->cols + 1) / 2 * 2;
     uint16_t *rows = rd_alloc_array(RD_PANEL * stride, sizeof *rows);
     float *wide = rd_alloc_array((size_t)m->cols, sizeof *wide);
+    const float *scale = row_scale(m);
 
     for (int first = from; first < to && *bad < 0; first += RD_PANEL) {
         int n = to - first < RD_PANEL ? to - first : RD_PANEL;
 
         if (n < RD_PANEL) memset(rows, 0, RD_PANEL * stride * sizeof *rows); /* padding is zero */
         for (int i = 0; i < n; i++) {
-            bool finite =
-                bf16_row(rows + (size_t)i * stride, row_of(m, first + i), m->dtype, m->cols, wide);
+            bool finite = bf16_row(rows + (size_t)i * stride, m, first + i, wide);
 
-            if (m->scale) {
-                j->w->scale[first + i] = m->scale[first + i];
-                finite = finite && isfinite(m->scale[first + i]);
+            if (scale) {
+                j->w->scale[first + i] = scale[first + i];
+                finite = finite && isfinite(scale[first + i]);
             }
             if (!finite && *bad < 0) *bad = first + i;
         }
@@ -131,14 +151,15 @@ static void take_f32(take_job *j, int from, int to, int *bad)
     const rd_matrix *m = j->m;
     size_t cols = (size_t)m->cols;
     float *row = rd_alloc_array(cols, sizeof *row);
+    const float *scale = row_scale(m);
 
     if (j->w->kind == RD_PANELS_F32 && to % RD_PANEL) /* padding is zero */
         memset((float *)j->w->data + (size_t)(to / RD_PANEL) * RD_PANEL * cols, 0,
                RD_PANEL * cols * sizeof *row);
     for (int n = from; n < to && *bad < 0; n++) {
-        rd_widen(row, row_of(m, n), m->dtype, cols);
-        if (!finite_row(row, m->cols) || (m->scale && !isfinite(m->scale[n]))) *bad = n;
-        for (size_t k = 0; m->scale && k < cols; k++) row[k] *= m->scale[n];
+        widen_row(row, m, n);
+        if (!finite_row(row, m->cols) || (scale && !isfinite(scale[n]))) *bad = n;
+        for (size_t k = 0; scale && k < cols; k++) row[k] *= scale[n];
         put_row(j->w, n, row);
     }
     free(row);
@@ -190,6 +211,7 @@ static rd_status take_packed(rd_device *d, const rd_matrix *m, rd_weight **out, 
 rd_status rd_cpu_take(rd_device *d, const rd_matrix *m, bool exact, rd_weight **out, rd_error *err)
 {
     if (m->pack != RD_PACK_NONE) return take_packed(d, m, out, err);
+    if (m->dtype == RD_F8_E4M3 && !m->scale) return rd_fail(err, RD_INVALID, "a weight of F8_E4M3 without scales");
     bool vector = m->rows == 1;
     bool keep = exact || d->precision == RD_EXACT;
     rd_weight *w = rd_alloc0(sizeof *w);
@@ -208,7 +230,7 @@ rd_status rd_cpu_take(rd_device *d, const rd_matrix *m, bool exact, rd_weight **
         return rd_cpu_no_memory(err, "a weight", cells);
     }
     d->bytes += w->bytes;
-    if (m->scale && w->kind == RD_PANELS_BF16) /* integers, exact in bf16, and the scale apart */
+    if (row_scale(m) && w->kind == RD_PANELS_BF16) /* integers, exact in bf16, and the scale apart */
         w->scale = rd_alloc_array(rows, sizeof *w->scale);
     j.rows = (TAKE_CELLS / (m->cols > 0 ? m->cols : 1) / RD_PANEL + 1) * RD_PANEL;
     int pieces = (m->rows + j.rows - 1) / j.rows;

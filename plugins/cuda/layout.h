@@ -73,7 +73,7 @@ LAYOUT_BOTH static inline int layout_i4_bit(int col)
 
 LAYOUT_BOTH static inline int layout_ceil(int n, int by)
 {
-    return (n + by - 1) / by;
+    return n / by + (n % by != 0);
 }
 
 /* Of n pieces of work in `parts` parts, the first piece of part i; i == parts: n. Parts differ by one piece at most. */

@@ -24,11 +24,39 @@ static const char mini[] =
     "\"max_position_embeddings\":32768,\"score_function\":\"sigmoid\",\"norm_topk_prob\":true,"
     "\"moe_router_enable_expert_bias\":true,\"hidden_act\":\"silu\",\"torch_dtype\":\"bfloat16\"}";
 
+/* How one tensor of the checkpoint is: bf16 like the others, of another width, or E4M3 with scales, good or bad. */
+typedef enum odd { NOT_ODD, NARROW, FP8, FP8_BARE, FP8_BF16_SCALES, FP8_FLAT_SCALES, FP8_FEW_SCALES, FP8_TURNED } odd;
+
 typedef struct header {
     rd_buf text;
     size_t offset;
     int tensors;
+    odd odd;
 } header;
+
+static void add_typed(header *h, const char *name, const char *type, const char *shape, size_t bytes)
+{
+    rd_buf_format(&h->text, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
+                  h->tensors ? "," : "", name, type, shape, h->offset, h->offset + bytes);
+    h->offset += bytes;
+    h->tensors++;
+}
+
+/* One expert's down in E4M3, [2048, 512]: 16 x 4 scales. */
+static void add_fp8(header *h, const char *name)
+{
+    static const struct {
+        const char *type, *shape;
+        size_t bytes;
+    } scales[] = { [FP8] = { "F32", "[16,4]", 256 },          [FP8_BARE] = { NULL, NULL, 0 },
+                   [FP8_BF16_SCALES] = { "BF16", "[16,4]", 128 }, [FP8_FLAT_SCALES] = { "F32", "[64]", 256 },
+                   [FP8_FEW_SCALES] = { "F32", "[15,4]", 240 },   [FP8_TURNED] = { "F32", "[4,16]", 256 } };
+    char other[160];
+
+    add_typed(h, name, "F8_E4M3", "[2048,512]", 2048 * 512);
+    snprintf(other, sizeof other, "%s_scale_inv", name);
+    if (scales[h->odd].type) add_typed(h, other, scales[h->odd].type, scales[h->odd].shape, scales[h->odd].bytes);
+}
 
 static void add(header *h, const char *name, int rows, int cols)
 {
@@ -47,7 +75,10 @@ static void add_in(header *h, int layer, const char *what, int rows, int cols)
     char name[128];
 
     snprintf(name, sizeof name, "model.layers.%d.%s", layer, what);
-    add(h, name, rows, cols);
+    if (h->odd >= FP8 && layer == 7 && strstr(what, "experts.100.down"))
+        add_fp8(h, name);
+    else
+        add(h, name, rows, cols);
 }
 
 static void add_mlp(header *h, int layer, const char *where, int width)
@@ -62,10 +93,10 @@ static void add_mlp(header *h, int layer, const char *where, int width)
     add_in(h, layer, name, 2048, width);
 }
 
-/* The header of LLaDA2.1-mini; `wrong` gives one expert another width. */
-static header full_header(bool wrong)
+/* The header of LLaDA2.1-mini. */
+static header full_header(odd o)
 {
-    header h = { 0 };
+    header h = { .odd = o };
     char name[64];
 
     rd_buf_text(&h.text, "{");
@@ -88,7 +119,7 @@ static header full_header(bool wrong)
         add_mlp(&h, l, "shared_experts.", 512);
         for (int e = 0; e < 256; e++) {
             snprintf(name, sizeof name, "experts.%d.", e);
-            add_mlp(&h, l, name, wrong && l == 7 && e == 100 ? 511 : 512);
+            add_mlp(&h, l, name, o == NARROW && l == 7 && e == 100 ? 511 : 512);
         }
     }
     rd_buf_text(&h.text, "}");
@@ -107,12 +138,12 @@ static void write_file(const char *path, const header *h)
     close(fd);
 }
 
-static rd_status check(bool wrong, int *tensors, rd_error *err)
+static rd_status check(odd o, int *tensors, rd_error *err)
 {
     char path[] = "/tmp/rd_modelXXXXXX";
     rd_safetensors *s = NULL;
     rd_model_config c;
-    header h = full_header(wrong);
+    header h = full_header(o);
     int fd = mkstemp(path);
 
     cr_assert(fd >= 0);
@@ -134,7 +165,7 @@ Test(model, accepts_the_full_shape_of_a_published_checkpoint, .timeout = 60)
     rd_error err = { 0 };
     int tensors;
 
-    cr_assert_eq(check(false, &tensors, &err), RD_OK, "%s", err.text);
+    cr_assert_eq(check(NOT_ODD, &tensors, &err), RD_OK, "%s", err.text);
     cr_assert_eq(tensors, 14813);
 }
 
@@ -143,12 +174,33 @@ Test(model, refuses_a_wrong_shape_by_the_tensors_name, .timeout = 60)
     rd_error err = { 0 };
     int tensors;
 
-    cr_assert_eq(check(true, &tensors, &err), RD_INVALID);
+    cr_assert_eq(check(NARROW, &tensors, &err), RD_INVALID);
     cr_assert(
         strstr(
             err.text,
             "model.layers.7.mlp.experts.100.gate_proj.weight is [511, 2048], expected [512, 2048]"),
         "%s", err.text);
+}
+
+Test(model, accepts_e4m3_with_a_scale_for_each_block, .timeout = 60)
+{
+    rd_error err = { 0 };
+    int tensors;
+
+    cr_assert_eq(check(FP8, &tensors, &err), RD_OK, "%s", err.text);
+    cr_assert_eq(tensors, 14814);
+}
+
+Test(model, refuses_e4m3_whose_scales_are_not_there_or_of_another_shape, .timeout = 120)
+{
+    for (odd o = FP8_BARE; o <= FP8_TURNED; o++) {
+        rd_error err = { 0 };
+        int tensors;
+
+        cr_assert_eq(check(o, &tensors, &err), RD_INVALID, "%d", (int)o);
+        cr_assert(strstr(err.text, "layers.7.mlp.experts.100.down_proj.weight_scale_inv: missing, or not F32 [16, 4]"),
+                  "%s", err.text);
+    }
 }
 
 Test(model, a_pass_is_checked_before_it_runs)

@@ -53,7 +53,7 @@ static void linear_of(rd_device *d, float *y, const float *x, const rd_matrix *w
 static void linear(rd_device *d, float *y, const float *x, const float *w, int rows, int in,
                    int out)
 {
-    rd_matrix m = { w, RD_F32, out, in, NULL, RD_PACK_NONE };
+    rd_matrix m = { w, RD_F32, out, in, NULL, RD_PACK_NONE, NULL };
 
     linear_of(d, y, x, &m, rows);
 }
@@ -112,7 +112,7 @@ static void attend(rd_device *d, float *out, const float *qkv, int rows, int pas
 
     for (int i = 8; i < 24; i++) places[i] = 31 - i;
     for (int i = 0; i < dim; i++) ones[i] = 0.5f + 0.01f * (float)i;
-    rd_matrix m = { ones, RD_F32, 1, dim, NULL, RD_PACK_NONE };
+    rd_matrix m = { ones, RD_F32, 1, dim, NULL, RD_PACK_NONE, NULL };
 
     cr_assert(!be->take(d, &m, true, &q, &err) && !be->take(d, &m, true, &k, &err) &&
               !be->kv_open(d, &shape, &kv, &err));
@@ -311,7 +311,7 @@ Test(cpu, pick_bans_watches_and_finds_the_second)
 
     for (int fast = 0; fast < 2; fast++) {
         rd_device *d = device(fast ? NULL : "plain", 2, RD_EXACT);
-        rd_matrix m = { w, RD_F32, vocab, dim, NULL, RD_PACK_NONE };
+        rd_matrix m = { w, RD_F32, vocab, dim, NULL, RD_PACK_NONE, NULL };
         rd_weight *head = NULL;
         rd_pick got[3];
         rd_view v;
@@ -362,7 +362,7 @@ Test(cpu, picks_of_many_rows_agree_with_plain)
 
     for (size_t i = 0; i <= sizeof sets / sizeof *sets; i++) {
         rd_device *d = i ? device(sets[i - 1], 3, RD_EXACT) : device("plain", 1, RD_EXACT);
-        rd_matrix m = { w, RD_F32, VOCAB, DIM, NULL, RD_PACK_NONE };
+        rd_matrix m = { w, RD_F32, VOCAB, DIM, NULL, RD_PACK_NONE, NULL };
         rd_pick_query q = { .n_rows = ROWS };
         rd_weight *head = NULL;
         rd_view v;
@@ -391,7 +391,7 @@ Test(cpu, picks_of_many_rows_agree_with_plain)
 Test(cpu, weights_that_are_not_finite_are_refused)
 {
     float w[6] = { 1, 2, 3, 4, INFINITY, 6 };
-    rd_matrix m = { w, RD_F32, 2, 3, NULL, RD_PACK_NONE };
+    rd_matrix m = { w, RD_F32, 2, 3, NULL, RD_PACK_NONE, NULL };
     rd_device *d = device(NULL, 1, RD_FAST);
     rd_weight *out = NULL;
     rd_error err;
@@ -399,6 +399,64 @@ Test(cpu, weights_that_are_not_finite_are_refused)
     cr_assert_eq(rd_cpu_backend()->take(d, &m, false, &out, &err), RD_INVALID);
     cr_assert_null(out);
     rd_cpu_backend()->close(d);
+}
+
+Test(cpu, e4m3_weights_are_their_numbers_times_the_scales_of_their_blocks)
+{
+    enum { ROWS = 150, COLS = 300, ACROSS = 3 };
+    rd_random r = rd_random_seed(12);
+    uint8_t *w = rd_alloc_array(ROWS * COLS, 1);
+    float *wide = rd_alloc_array(ROWS * COLS, sizeof *wide), scale[2 * ACROSS];
+    float *x = numbers(&r, 3 * COLS, 1.0f), a[3 * ROWS], b[3 * ROWS];
+    rd_matrix m = { w, RD_F8_E4M3, ROWS, COLS, scale, RD_PACK_NONE, NULL };
+
+    for (int i = 0; i < 2 * ACROSS; i++) scale[i] = 0.001f * (float)(i + 1);
+    for (int i = 0; i < ROWS * COLS; i++) {
+        w[i] = (uint8_t)(rd_random_u64(&r) & 0xbf); /* below the numbers that are none */
+        wide[i] = rd_e4m3_to_f32(w[i]) * scale[i / COLS / 128 * ACROSS + i % COLS / 128];
+    }
+    for (int fast = 0; fast < 2; fast++) {
+        rd_device *d = device(NULL, 2, fast ? RD_FAST : RD_EXACT);
+
+        linear(d, a, x, wide, 3, COLS, ROWS);
+        linear_of(d, b, x, &m, 3);
+        cr_assert(!memcmp(a, b, sizeof a));
+        rd_cpu_backend()->close(d);
+    }
+    free(w);
+    free(wide);
+    free(x);
+}
+
+Test(cpu, e4m3_weights_that_are_not_finite_or_have_no_scales_are_refused)
+{
+    for (int fault = 0; fault < 3; fault++)
+        for (int fast = 0; fast < 2; fast++) {
+            uint8_t w[6] = { 0x38, 0x38, 0x38, 0x38, fault == 0 ? 0xff : 0x38, 0x38 };
+            float scale = fault == 1 ? INFINITY : 1.0f;
+            rd_matrix m = { w, RD_F8_E4M3, 2, 3, fault == 2 ? NULL : &scale, RD_PACK_NONE, NULL };
+            rd_device *d = device(NULL, 1, fast ? RD_FAST : RD_EXACT);
+            rd_weight *out = NULL;
+            rd_error err;
+
+            cr_assert_eq(rd_cpu_backend()->take(d, &m, false, &out, &err), RD_INVALID, "%d", fault);
+            cr_assert_null(out);
+            rd_cpu_backend()->close(d);
+        }
+}
+
+Test(cpu, e4m3_is_read_as_it_is_defined)
+{
+    static const struct {
+        uint8_t bits;
+        float is;
+    } known[] = { { 0x00, 0.0f },     { 0x01, 0x1p-9f }, { 0x07, 0x1.cp-7f }, { 0x08, 0x1p-6f },
+                  { 0x38, 1.0f },     { 0x3c, 1.5f },    { 0x7e, 448.0f },    { 0xfe, -448.0f },
+                  { 0x81, -0x1p-9f }, { 0xb8, -1.0f } };
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        cr_assert_eq(rd_e4m3_to_f32(known[i].bits), known[i].is, "%#x", known[i].bits);
+    cr_assert(isnan(rd_e4m3_to_f32(0x7f)) && isnan(rd_e4m3_to_f32(0xff)));
 }
 
 /* Large enough that several threads lay it out, and odd in both directions. */
@@ -420,7 +478,7 @@ Test(cpu, bf16_weights_are_the_same_laid_out_by_threads_and_widened)
     uint16_t *w = large_bf16();
     float *wide = rd_alloc_array(LARGE_ROWS * LARGE_COLS, sizeof *wide);
     float *x = numbers(&r, 3 * LARGE_COLS, 1.0f), a[3 * LARGE_ROWS], b[3 * LARGE_ROWS];
-    rd_matrix narrow = { w, RD_BF16, LARGE_ROWS, LARGE_COLS, NULL, RD_PACK_NONE };
+    rd_matrix narrow = { w, RD_BF16, LARGE_ROWS, LARGE_COLS, NULL, RD_PACK_NONE, NULL };
 
     rd_widen(wide, w, RD_BF16, LARGE_ROWS * LARGE_COLS);
     for (int fast = 0; fast < 2; fast++) {
@@ -441,7 +499,7 @@ Test(cpu, bf16_weights_are_the_same_laid_out_by_threads_and_widened)
 Test(cpu, the_first_row_that_is_not_finite_is_named)
 {
     uint16_t *w = large_bf16();
-    rd_matrix m = { w, RD_BF16, LARGE_ROWS, LARGE_COLS, NULL, RD_PACK_NONE };
+    rd_matrix m = { w, RD_BF16, LARGE_ROWS, LARGE_COLS, NULL, RD_PACK_NONE, NULL };
     rd_device *d = device(NULL, 3, RD_FAST);
     rd_weight *out = NULL;
     rd_error err;

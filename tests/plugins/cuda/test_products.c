@@ -13,9 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum kind { F32, F16, BF16, FP8, I8, PANEL8, PANEL4, KINDS } kind;
+/* FP8: float32 that becomes E4M3; E4M3: a file's own. */
+typedef enum kind { F32, F16, BF16, FP8, I8, PANEL8, PANEL4, E4M3, KINDS } kind;
 
-static const char *const names[] = { "f32", "f16", "bf16", "fp8", "int8", "int8-panel", "int4-panel" };
+static const char *const names[] = { "f32", "f16", "bf16", "fp8", "int8", "int8-panel", "int4-panel",
+                                    "e4m3" };
 
 /* A matrix as a file has it, and its numbers. */
 typedef struct source {
@@ -49,8 +51,10 @@ static source make(rd_random *r, kind k, int rows, int cols)
     size_t bytes = p ? rd_pack_panels(rows) * rd_pack_panel_bytes(p, cols) : n * sizeof(float);
 
     s.data = rd_try_alloc(bytes + 64);
-    s.scale = rd_alloc_array(padded, sizeof *s.scale);
-    for (size_t i = 0; i < padded; i++)
+    size_t across = ((size_t)cols + 127) / 128, blocks = across * (((size_t)rows + 127) / 128);
+
+    s.scale = rd_alloc_array(padded + blocks, sizeof *s.scale);
+    for (size_t i = 0; i < padded + blocks; i++)
         s.scale[i] = (k == PANEL4 ? 1e-4f : 1e-3f) * (0.5f + (float)rd_random_unit(r));
     for (size_t i = 0; p && i < bytes; i++) ((uint8_t *)s.data)[i] = (uint8_t)rd_random_u64(r);
     for (size_t i = 0; !p && i < n; i++) {
@@ -60,9 +64,12 @@ static source make(rd_random *r, kind k, int rows, int cols)
 
         if (k == F32 || k == FP8) memcpy((float *)s.data + i, &x, sizeof x);
         if (k == F16 || k == BF16) memcpy((uint16_t *)s.data + i, &half, sizeof half);
-        if (k == I8) memcpy((int8_t *)s.data + i, &byte, 1);
+        if (k == E4M3 && (byte & 0x7f) == 0x7f) byte = 0x7e;
+        if (k == I8 || k == E4M3) memcpy((int8_t *)s.data + i, &byte, 1);
         s.number[i] = k == F16    ? (double)rd_f16_to_f32(half)
                       : k == BF16 ? (double)rd_bf16_to_f32(half)
+                      : k == E4M3 ? (double)rd_e4m3_to_f32((uint8_t)byte) *
+                                        (double)s.scale[i / (size_t)cols / 128 * across + i % (size_t)cols / 128]
                       : k == I8   ? (double)byte * (double)s.scale[i / (size_t)cols]
                                   : (double)x;
     }
@@ -70,9 +77,9 @@ static source make(rd_random *r, kind k, int rows, int cols)
         rd_unpack_row(p, s.data, s.scale, cols, i, row);
         for (int c = 0; c < cols; c++) s.number[(size_t)i * (size_t)cols + (size_t)c] = (double)row[c];
     }
-    static const rd_dtype types[] = { RD_F32, RD_F16, RD_BF16, RD_F32, RD_I8, RD_U8, RD_U8 };
+    static const rd_dtype types[] = { RD_F32, RD_F16, RD_BF16, RD_F32, RD_I8, RD_U8, RD_U8, RD_F8_E4M3 };
 
-    s.m = (rd_matrix){ s.data, types[k], rows, cols, p || k == I8 ? s.scale : NULL, p, NULL };
+    s.m = (rd_matrix){ s.data, types[k], rows, cols, p || k == I8 || k == E4M3 ? s.scale : NULL, p, NULL };
     free(row);
     return s;
 }
@@ -183,7 +190,7 @@ static rd_weight_form form_of(kind k)
  * the largest of a block is 448; whole numbers times a scale are exact. */
 static double allowed(kind k, double x, double largest)
 {
-    if (k == F32 || k == F16) return fabs(x) / 256.0 * 0.5001;
+    if (k == F32 || k == F16) return fabs(x) / 256.0;
     if (k == FP8) return fmax(fabs(x) / 16.0, largest / 448.0 / 512.0 / 2.0) * 1.0001;
     return k == BF16 ? 0.0 : fabs(x) * 1e-7;
 }
@@ -258,8 +265,8 @@ Test(cuda_products, a_matrix_larger_than_the_buffers_arrives_whole)
     rd_random r = rd_random_seed(13);
 
     for (int k = 0; k < KINDS; k++) {
-        if (k != F32 && k != FP8 && k != PANEL8) continue;
-        source s = make(&r, (kind)k, ROWS, k == PANEL8 ? 4 * COLS : COLS);
+        if (k != F32 && k != FP8 && k != PANEL8 && k != E4M3) continue;
+        source s = make(&r, (kind)k, ROWS, k == PANEL8 || k == E4M3 ? 4 * COLS : COLS);
         rd_device *d = device(RD_FAST, form_of((kind)k));
         rd_weight *w = take(d, &s.m, false);
         float *got = read_back(d, w, ROWS, s.m.cols);
@@ -272,6 +279,48 @@ Test(cuda_products, a_matrix_larger_than_the_buffers_arrives_whole)
         rd_backend_entry()->close(d);
         free(got);
         clear(&s);
+    }
+}
+
+Test(cuda_products, random_numbers_are_the_seeds_own_and_of_the_size_asked_for)
+{
+    enum { ROWS = 200, COLS = 300, ZEROS = 3 };
+    static const struct {
+        rd_pack pack;
+        rd_precision precision;
+        rd_weight_form form;
+    } cases[] = { { RD_PACK_NONE, RD_FAST, RD_FORM_STORED },  { RD_PACK_NONE, RD_FAST, RD_FORM_FP8 },
+                  { RD_PACK_NONE, RD_EXACT, RD_FORM_STORED }, { RD_PACK_INT8, RD_FAST, RD_FORM_STORED },
+                  { RD_PACK_INT4, RD_FAST, RD_FORM_STORED } };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        rd_random_fill fill = { .seed = 5, .rms = 0.02f, .zero_rows = ZEROS };
+        rd_matrix m = { NULL, cases[i].pack ? RD_U8 : RD_BF16, ROWS, COLS, NULL, cases[i].pack, &fill };
+        rd_device *d = device(cases[i].precision, cases[i].form);
+        rd_weight *w = take(d, &m, false), *again = take(d, &m, false);
+        float *x = read_back(d, w, ROWS, COLS), *same = read_back(d, again, ROWS, COLS);
+        double sum = 0.0, squares = 0.0, n = (ROWS - ZEROS) * COLS;
+
+        fill.seed++;
+        rd_weight *other = take(d, &m, false);
+        float *differs = read_back(d, other, ROWS, COLS);
+
+        cr_assert(!memcmp(x, same, ROWS * COLS * sizeof *x), "case %zu", i);
+        cr_assert(memcmp(x, differs, ROWS * COLS * sizeof *x), "case %zu", i);
+        for (int k = 0; k < ROWS * COLS; k++) {
+            cr_assert(k >= ZEROS * COLS || x[k] == 0.0f, "case %zu", i);
+            sum += (double)x[k];
+            squares += (double)x[k] * (double)x[k];
+        }
+        cr_assert_float_eq(sqrt(squares / n), 0.02, 0.0004, "case %zu: %g", i, sqrt(squares / n));
+        cr_assert_float_eq(sum / n, 0.0, 0.0004, "case %zu: %g", i, sum / n);
+        rd_backend_entry()->drop(d, w);
+        rd_backend_entry()->drop(d, again);
+        rd_backend_entry()->drop(d, other);
+        rd_backend_entry()->close(d);
+        free(x);
+        free(same);
+        free(differs);
     }
 }
 
@@ -310,7 +359,7 @@ Test(cuda_products, a_bad_scale_is_refused_with_its_row)
     static const float bad[] = { NAN, INFINITY, -1.0f };
     rd_random r = rd_random_seed(15);
 
-    for (int k = I8; k < KINDS; k++)
+    for (int k = I8; k <= PANEL4; k++)
         for (size_t i = 0; i < (k == I8 ? 2 : 3); i++) { /* rows of plain int8 may be turned round */
             source s = make(&r, (kind)k, 40, 100);
             rd_device *d = device(RD_FAST, RD_FORM_STORED);
@@ -320,6 +369,29 @@ Test(cuda_products, a_bad_scale_is_refused_with_its_row)
             s.scale[23] = bad[i];
             cr_assert_eq(rd_backend_entry()->take(d, &s.m, false, &w, &err), RD_INVALID, "%s", names[k]);
             cr_assert(strstr(err.text, "row 23 "), "%s", err.text);
+            cr_assert_null(w);
+            rd_backend_entry()->close(d);
+            clear(&s);
+        }
+}
+
+Test(cuda_products, e4m3_that_is_not_finite_or_has_no_scales_is_refused)
+{
+    rd_random r = rd_random_seed(17);
+
+    for (int exact = 0; exact < 2; exact++)
+        for (int fault = 0; fault < 3; fault++) {
+            source s = make(&r, E4M3, 300, 200);
+            rd_device *d = device(RD_FAST, RD_FORM_STORED);
+            rd_weight *w = NULL;
+            rd_error err = { 0 };
+
+            if (fault == 0) ((uint8_t *)s.data)[130 * 200 + 199] = 0xff;
+            if (fault == 1) s.scale[2 * 2 + 1] = NAN; /* the third block of rows, the second of columns */
+            if (fault == 2) s.m.scale = NULL;
+            cr_assert_eq(rd_backend_entry()->take(d, &s.m, exact, &w, &err), RD_INVALID);
+            cr_assert(strstr(err.text, fault == 0 ? "row 130 " : fault == 1 ? "row 256 " : "without scales"), "%s",
+                      err.text);
             cr_assert_null(w);
             rd_backend_entry()->close(d);
             clear(&s);
