@@ -370,7 +370,7 @@ static rd_status tap(rd_device *d, const rd_moe *m, const route_shape *s, rd_err
 
 rd_status cuda_moe(rd_device *d, rd_view out, rd_view x, const rd_moe *m, rd_error *err)
 {
-    const moe_table *t;
+    const moe_table *t = NULL;
     route_shape s;
     rd_error local;
 
