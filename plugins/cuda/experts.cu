@@ -18,12 +18,12 @@
 enum {
     UNIT_WARPS = 4,
     UNIT_THREADS = UNIT_WARPS * GPU_WARP,
-    UNIT_BLOCKS = 3,    /* of a multiprocessor */
-    UNIT_TILES = 2,     /* of 8 rows, at most: an item of few */
-    TILE_BLOCKS = 2,    /* of a multiprocessor, of those of many rows */
-    INNER_COLS = 16,    /* of a unit of gate and up */
-    DOWN_COLS = 64,     /* of a unit of down */
-    PLAIN_COLS = 32,    /* of a unit in float32 */
+    UNIT_BLOCKS = 3, /* of a multiprocessor */
+    UNIT_TILES = 2,  /* of 8 rows, at most: an item of few */
+    TILE_BLOCKS = 2, /* of a multiprocessor, of those of many rows */
+    INNER_COLS = 16, /* of a unit of gate and up */
+    DOWN_COLS = 64,  /* of a unit of down */
+    PLAIN_COLS = 32, /* of a unit in float32 */
     PLAIN_BLOCKS = 8,
     SUM_THREADS = 128,
 };
@@ -72,8 +72,19 @@ static __device__ inline unit unit_at(const experts_launch &l, int i, int slices
     return u;
 }
 
+/* A block's unit after `turn` others; its count is 0 where there are no more. */
+static __device__ inline unit unit_of_turn(const experts_launch &l, int turn, int slices,
+                                           int shared_slices)
+{
+    int i = (int)blockIdx.x + turn * (int)gridDim.x;
+    unit none = { 0, 0, 0, 0, false };
+
+    return i < units_of(l, slices, shared_slices) ? unit_at(l, i, slices, shared_slices) : none;
+}
+
 /* The inner row of a place of the unit's side. */
-template <class T> static __device__ inline T *inner_row(const experts_launch &l, const unit &u, int place)
+template <class T>
+static __device__ inline T *inner_row(const experts_launch &l, const unit &u, int place)
 {
     const experts_side *side = u.shared ? &l.shared : &l.routed;
 
@@ -91,8 +102,8 @@ static __device__ inline int sum_at(int who, int m, int n, int i)
 /* acc[0] = rows [row_a, + 16) of a times x, acc[1] = rows [row_b, + 16) of b times x, over chunks [from, to). */
 template <cuda_form F, int N>
 static __device__ inline void product_two(float (&acc)[2][N][4], const product_weight &a, int row_a,
-                                          const product_weight &b, int row_b, const uint16_t *const (&x)[N], int from,
-                                          int to)
+                                          const product_weight &b, int row_b,
+                                          const uint16_t *const (&x)[N], int from, int to)
 {
     product_rows<F, 2> w;
 
@@ -106,7 +117,8 @@ static __device__ inline void product_two(float (&acc)[2][N][4], const product_w
 template <cuda_form F, int N>
 static __device__ inline void gate_up_unit(const experts_launch &l, const unit &u, float *room)
 {
-    int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP, g = lane / 4, t = lane % 4;
+    int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP, g = lane / 4,
+        t = lane % 4;
     int col = u.slice * INNER_COLS, chunks = l.stride / CUDA_COLS;
     product_weight gate = l.gate[u.expert], up = l.up[u.expert];
     int last = (gate.rows - 1) / INNER_COLS * INNER_COLS;
@@ -118,7 +130,8 @@ static __device__ inline void gate_up_unit(const experts_launch &l, const unit &
 
         x[n] = product_x<F>((const uint16_t *)l.x + (size_t)row * (size_t)l.stride);
     }
-    product_two<F, N>(acc, gate, min(col, last), up, min(col, last), x, layout_part(chunks, UNIT_WARPS, warp),
+    product_two<F, N>(acc, gate, min(col, last), up, min(col, last), x,
+                      layout_part(chunks, UNIT_WARPS, warp),
                       layout_part(chunks, UNIT_WARPS, warp + 1));
 #pragma unroll
     for (int m = 0; m < 2; m++)
@@ -147,11 +160,13 @@ static __device__ inline void gate_up_unit(const experts_launch &l, const unit &
 }
 
 template <cuda_form F>
-static __global__ void __launch_bounds__(UNIT_THREADS, UNIT_BLOCKS) experts_gate_up_few(experts_launch l)
+static __global__ void __launch_bounds__(UNIT_THREADS, UNIT_BLOCKS)
+    experts_gate_up_few(experts_launch l)
 {
     __shared__ unit u;
     __shared__ float room[UNIT_WARPS * 2 * UNIT_TILES * 4 * GPU_WARP];
-    int slices = layout_ceil(l.routed.stride, INNER_COLS), shared_slices = layout_ceil(l.shared.stride, INNER_COLS);
+    int slices = layout_ceil(l.routed.stride, INNER_COLS),
+        shared_slices = layout_ceil(l.shared.stride, INNER_COLS);
     int units = units_of(l, slices, shared_slices);
 
     for (int i = (int)blockIdx.x; i < units; i += (int)gridDim.x) {
@@ -169,7 +184,8 @@ static __global__ void __launch_bounds__(UNIT_THREADS, UNIT_BLOCKS) experts_gate
 template <cuda_form F, int N>
 static __device__ inline void down_unit(const experts_launch &l, const unit &u, float *room)
 {
-    int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP, g = lane / 4, t = lane % 4;
+    int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP, g = lane / 4,
+        t = lane % 4;
     int pair = warp / 2, part = warp % 2, col = u.slice * DOWN_COLS + pair * 32;
     product_weight down = l.down[u.expert];
     int chunks = down.stride / CUDA_COLS;
@@ -206,7 +222,8 @@ static __device__ inline void down_unit(const experts_launch &l, const unit &u, 
 }
 
 template <cuda_form F>
-static __global__ void __launch_bounds__(UNIT_THREADS, UNIT_BLOCKS) experts_down_few(experts_launch l)
+static __global__ void __launch_bounds__(UNIT_THREADS, UNIT_BLOCKS)
+    experts_down_few(experts_launch l)
 {
     __shared__ unit u;
     __shared__ float room[2 * 2 * UNIT_TILES * 4 * GPU_WARP];
@@ -227,20 +244,23 @@ static __global__ void __launch_bounds__(UNIT_THREADS, UNIT_BLOCKS) experts_down
 
 /* 64 columns of the inner rows of a unit of at most ROWS rows: 64 rows of gate and the same of up. */
 template <cuda_form F, int ROWS>
-static __device__ inline void gate_up_tile(const experts_launch &l, const unit &u, const tile_half (&w)[2],
-                                           unsigned char *shared)
+static __device__ inline void gate_up_tile(const experts_launch &l, const unit &u,
+                                           const tile_half (&w)[2], unsigned char *shared)
 {
-    int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP, g = lane / 4, t = lane % 4;
-    int col = u.slice * TILE_HALF;
     tile_rows x = { (const uint16_t *)l.x, l.route.row + u.first, u.count, l.stride };
     float acc[2][ROWS / 16][4] = {};
 
     tile_run<F, ROWS>(acc, w, x, shared);
+    int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP, g = lane / 4,
+        t = lane % 4;
+    int col = w[0].row;
+
 #pragma unroll
     for (int n = 0; n < ROWS / 16; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            int at = warp / 4 * (ROWS / 2) + 8 * n + 2 * t + i % 2, to = col + warp % 4 * 16 + g + 8 * (i / 2);
+            int at = warp / 4 * (ROWS / 2) + 8 * n + 2 * t + i % 2,
+                to = col + warp % 4 * 16 + g + 8 * (i / 2);
             float h = to < w[0].w.rows ? product_silu(acc[0][n][i], acc[1][n][i]) : 0.0f;
 
             if (at < u.count) {
@@ -253,25 +273,23 @@ static __device__ inline void gate_up_tile(const experts_launch &l, const unit &
 }
 
 template <cuda_form F>
-static __global__ void __launch_bounds__(TILE_THREADS, TILE_BLOCKS) experts_gate_up_many(experts_launch l)
+static __global__ void __launch_bounds__(TILE_THREADS, TILE_BLOCKS)
+    experts_gate_up_many(experts_launch l)
 {
     RD_DYNAMIC_SHARED(unsigned char, shared);
-    __shared__ unit u;
+    __shared__ unit u;         /* none: its count is 0 */
     __shared__ tile_half w[2]; /* not in registers, of which there are few */
-    __shared__ int units;
-    int slices = l.routed.stride / TILE_HALF, shared_slices = l.shared.stride / TILE_HALF;
 
-    if (threadIdx.x == 0) units = units_of(l, slices, shared_slices);
-    __syncthreads();
-    for (int i = (int)blockIdx.x; i < units; i += (int)gridDim.x) {
+    for (int turn = 0;; turn++) {
         if (threadIdx.x == 0) {
-            u = unit_at(l, i, slices, shared_slices);
-            for (int m = 0; m < 2; m++) {
+            u = unit_of_turn(l, turn, l.routed.stride / TILE_HALF, l.shared.stride / TILE_HALF);
+            for (int m = 0; m < 2 && u.count > 0; m++) {
                 w[m].w = m == 0 ? l.gate[u.expert] : l.up[u.expert];
                 w[m].row = u.slice * TILE_HALF;
             }
         }
         __syncthreads(); /* u and w are there */
+        if (u.count == 0) break;
         if (u.count <= ROUTE_ITEM_MANY / 2)
             gate_up_tile<F, ROUTE_ITEM_MANY / 2>(l, u, w, shared);
         else
@@ -282,15 +300,17 @@ static __global__ void __launch_bounds__(TILE_THREADS, TILE_BLOCKS) experts_gate
 
 /* 128 columns of the results of a unit of at most ROWS rows. */
 template <cuda_form F, int ROWS>
-static __device__ inline void down_tile(const experts_launch &l, const unit &u, const tile_half (&w)[2],
-                                        unsigned char *shared)
+static __device__ inline void down_tile(const experts_launch &l, const unit &u,
+                                        const tile_half (&w)[2], unsigned char *shared)
 {
-    int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP, g = lane / 4, t = lane % 4;
-    int col = u.slice * 2 * TILE_HALF;
     tile_rows x = { inner_row<const uint16_t>(l, u, u.first), NULL, u.count, w[0].w.stride };
     float acc[2][ROWS / 16][4] = {};
 
     tile_run<F, ROWS>(acc, w, x, shared);
+    int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP, g = lane / 4,
+        t = lane % 4;
+    int col = w[0].row;
+
 #pragma unroll
     for (int m = 0; m < 2; m++)
 #pragma unroll
@@ -306,25 +326,24 @@ static __device__ inline void down_tile(const experts_launch &l, const unit &u, 
 }
 
 template <cuda_form F>
-static __global__ void __launch_bounds__(TILE_THREADS, TILE_BLOCKS) experts_down_many(experts_launch l)
+static __global__ void __launch_bounds__(TILE_THREADS, TILE_BLOCKS)
+    experts_down_many(experts_launch l)
 {
     RD_DYNAMIC_SHARED(unsigned char, shared);
-    __shared__ unit u;
+    __shared__ unit u;         /* none: its count is 0 */
     __shared__ tile_half w[2]; /* not in registers, of which there are few */
-    __shared__ int units;
-    int slices = layout_ceil(l.hidden, 2 * TILE_HALF);
 
-    if (threadIdx.x == 0) units = units_of(l, slices, slices);
-    __syncthreads();
-    for (int i = (int)blockIdx.x; i < units; i += (int)gridDim.x) {
+    for (int turn = 0;; turn++) {
         if (threadIdx.x == 0) {
-            u = unit_at(l, i, slices, slices);
-            for (int m = 0; m < 2; m++) {
+            u = unit_of_turn(l, turn, layout_ceil(l.hidden, 2 * TILE_HALF),
+                             layout_ceil(l.hidden, 2 * TILE_HALF));
+            for (int m = 0; m < 2 && u.count > 0; m++) {
                 w[m].w = l.down[u.expert];
                 w[m].row = (2 * u.slice + m) * TILE_HALF;
             }
         }
         __syncthreads(); /* u and w are there */
+        if (u.count == 0) break;
         if (u.count <= ROUTE_ITEM_MANY / 2)
             down_tile<F, ROUTE_ITEM_MANY / 2>(l, u, w, shared);
         else
@@ -346,7 +365,8 @@ static __device__ inline float dot(const float *a, const float *b, int n)
 /* A warp makes every fourth of 32 columns, one at a time, for all rows of the item. */
 static __global__ void __launch_bounds__(UNIT_THREADS) experts_gate_up_plain(experts_launch l)
 {
-    int slices = layout_ceil(l.routed.stride, PLAIN_COLS), shared_slices = layout_ceil(l.shared.stride, PLAIN_COLS);
+    int slices = layout_ceil(l.routed.stride, PLAIN_COLS),
+        shared_slices = layout_ceil(l.shared.stride, PLAIN_COLS);
     int units = units_of(l, slices, shared_slices), lane = (int)threadIdx.x % GPU_WARP;
 
     for (int i = (int)blockIdx.x; i < units; i += (int)gridDim.x) {
@@ -356,12 +376,15 @@ static __global__ void __launch_bounds__(UNIT_THREADS) experts_gate_up_plain(exp
 
         for (int c = u.slice * PLAIN_COLS + (int)threadIdx.x / GPU_WARP; c < end; c += UNIT_WARPS)
             for (int r = 0; r < u.count; r++) {
-                const float *x = (const float *)l.x + (size_t)l.route.row[u.first + r] * (size_t)l.stride;
+                const float *x =
+                    (const float *)l.x + (size_t)l.route.row[u.first + r] * (size_t)l.stride;
                 float h = 0.0f;
 
                 if (c < gate.rows) {
-                    float a = dot((const float *)gate.data + (size_t)c * (size_t)l.stride, x, l.hidden);
-                    float b = dot((const float *)up.data + (size_t)c * (size_t)l.stride, x, l.hidden);
+                    float a =
+                        dot((const float *)gate.data + (size_t)c * (size_t)l.stride, x, l.hidden);
+                    float b =
+                        dot((const float *)up.data + (size_t)c * (size_t)l.stride, x, l.hidden);
 
                     h = a / (1.0f + expf(-a)) * b;
                 }
@@ -383,12 +406,14 @@ static __global__ void __launch_bounds__(UNIT_THREADS) experts_down_plain(expert
     for (int i = (int)blockIdx.x; i < units; i += (int)gridDim.x) {
         unit u = unit_at(l, i, slices, slices);
         const float *down = (const float *)l.down[u.expert].data;
-        int stride = u.shared ? l.shared.stride : l.routed.stride, width = u.shared ? l.shared.width : l.routed.width;
+        int stride = u.shared ? l.shared.stride : l.routed.stride,
+            width = u.shared ? l.shared.width : l.routed.width;
         int end = min((u.slice + 1) * PLAIN_COLS, l.hidden);
 
         for (int c = u.slice * PLAIN_COLS + (int)threadIdx.x / GPU_WARP; c < end; c += UNIT_WARPS)
             for (int r = 0; r < u.count; r++) {
-                float y = dot(down + (size_t)c * (size_t)stride, inner_row<const float>(l, u, u.first + r), width);
+                float y = dot(down + (size_t)c * (size_t)stride,
+                              inner_row<const float>(l, u, u.first + r), width);
 
                 if (lane == 0) l.out[(size_t)(u.first + r) * (size_t)l.hidden + (size_t)c] = y;
             }
@@ -399,7 +424,8 @@ static __global__ void __launch_bounds__(UNIT_THREADS) experts_down_plain(expert
 
 /* y [rows, hidden]. Grid: hidden / 512, rows; a thread makes four columns, from the router's first choice to its last. */
 static __global__ void __launch_bounds__(SUM_THREADS)
-    experts_add(float *y, const float *out, const int *place, const float *weight, int hidden, int top_k, int pairs, bool shared)
+    experts_add(float *y, const float *out, const int *place, const float *weight, int hidden,
+                int top_k, int pairs, bool shared)
 {
     int row = (int)blockIdx.y, col = ((int)blockIdx.x * SUM_THREADS + (int)threadIdx.x) * 4;
     bool whole = hidden % 4 == 0;
@@ -411,7 +437,8 @@ static __global__ void __launch_bounds__(SUM_THREADS)
 #pragma unroll 8
         for (int k = 0; k < top_k; k++) {
             float w = weight[row * top_k + k];
-            float4 v = *(const float4 *)(out + (size_t)place[row * top_k + k] * (size_t)hidden + col);
+            float4 v =
+                *(const float4 *)(out + (size_t)place[row * top_k + k] * (size_t)hidden + col);
 
             s.x = __fmaf_rn(w, v.x, s.x);
             s.y = __fmaf_rn(w, v.y, s.y);
@@ -433,7 +460,8 @@ static __global__ void __launch_bounds__(SUM_THREADS)
 /* ---- launches ---- */
 
 /* Blocks for so many slices of either side's items. */
-static unsigned blocks_of(const rd_device *d, const experts_launch *l, int slices, int shared_slices, int each)
+static unsigned blocks_of(const rd_device *d, const experts_launch *l, int slices,
+                          int shared_slices, int each)
 {
     int64_t units = (l->routed.here ? (int64_t)l->items_most * slices : 0) +
                     (l->shared.here ? (int64_t)layout_ceil(l->rows, l->item) * shared_slices : 0);
@@ -443,18 +471,22 @@ static unsigned blocks_of(const rd_device *d, const experts_launch *l, int slice
 }
 
 /* A launch of one of the kernels for few rows or for many. */
-#define EXPERTS_LAUNCH(kernel, form)                                                                        \
-    if (l->item > 8 * UNIT_TILES)                                                                           \
-        RD_LAUNCH((kernel##_many<form>), blocks, TILE_THREADS, tile_shared(ROUTE_ITEM_MANY), d->stream, *l); \
-    else                                                                                                    \
+#define EXPERTS_LAUNCH(kernel, form)                                                         \
+    if (l->item > 8 * UNIT_TILES)                                                            \
+        RD_LAUNCH((kernel##_many<form>), blocks, TILE_THREADS, tile_shared(ROUTE_ITEM_MANY), \
+                  d->stream, *l);                                                            \
+    else                                                                                     \
         RD_LAUNCH((kernel##_few<form>), blocks, UNIT_THREADS, 0, d->stream, *l)
 
 rd_status experts_gate_up(rd_device *d, cuda_form form, const experts_launch *l, rd_error *err)
 {
     bool plain = form == CUDA_F32, many = l->item > 8 * UNIT_TILES;
     int cols = plain ? (int)PLAIN_COLS : many ? (int)TILE_HALF : (int)INNER_COLS;
-    unsigned blocks = blocks_of(d, l, layout_ceil(l->routed.stride, cols), layout_ceil(l->shared.stride, cols),
-                                plain ? PLAIN_BLOCKS : many ? TILE_BLOCKS : UNIT_BLOCKS);
+    unsigned blocks =
+        blocks_of(d, l, layout_ceil(l->routed.stride, cols), layout_ceil(l->shared.stride, cols),
+                  plain  ? PLAIN_BLOCKS
+                  : many ? TILE_BLOCKS
+                         : UNIT_BLOCKS);
 
     switch (form) {
     case CUDA_F32: RD_LAUNCH(experts_gate_up_plain, blocks, UNIT_THREADS, 0, d->stream, *l); break;
@@ -469,8 +501,13 @@ rd_status experts_gate_up(rd_device *d, cuda_form form, const experts_launch *l,
 rd_status experts_down(rd_device *d, cuda_form form, const experts_launch *l, rd_error *err)
 {
     bool plain = form == CUDA_F32, many = l->item > 8 * UNIT_TILES;
-    int slices = layout_ceil(l->hidden, plain ? (int)PLAIN_COLS : many ? 2 * TILE_HALF : (int)DOWN_COLS);
-    unsigned blocks = blocks_of(d, l, slices, slices, plain ? PLAIN_BLOCKS : many ? TILE_BLOCKS : UNIT_BLOCKS);
+    int slices = layout_ceil(l->hidden, plain  ? (int)PLAIN_COLS
+                                        : many ? 2 * TILE_HALF
+                                               : (int)DOWN_COLS);
+    unsigned blocks = blocks_of(d, l, slices, slices,
+                                plain  ? PLAIN_BLOCKS
+                                : many ? TILE_BLOCKS
+                                       : UNIT_BLOCKS);
 
     switch (form) {
     case CUDA_F32: RD_LAUNCH(experts_down_plain, blocks, UNIT_THREADS, 0, d->stream, *l); break;
@@ -487,10 +524,14 @@ rd_status experts_open(rd_error *err)
 {
     const int bytes = tile_shared(ROUTE_ITEM_MANY);
     cudaError_t e[] = {
-        RD_ALLOW_SHARED(experts_gate_up_many<CUDA_BF16>, bytes), RD_ALLOW_SHARED(experts_down_many<CUDA_BF16>, bytes),
-        RD_ALLOW_SHARED(experts_gate_up_many<CUDA_E4M3>, bytes), RD_ALLOW_SHARED(experts_down_many<CUDA_E4M3>, bytes),
-        RD_ALLOW_SHARED(experts_gate_up_many<CUDA_I8>, bytes),   RD_ALLOW_SHARED(experts_down_many<CUDA_I8>, bytes),
-        RD_ALLOW_SHARED(experts_gate_up_many<CUDA_I4>, bytes),   RD_ALLOW_SHARED(experts_down_many<CUDA_I4>, bytes),
+        RD_ALLOW_SHARED(experts_gate_up_many<CUDA_BF16>, bytes),
+        RD_ALLOW_SHARED(experts_down_many<CUDA_BF16>, bytes),
+        RD_ALLOW_SHARED(experts_gate_up_many<CUDA_E4M3>, bytes),
+        RD_ALLOW_SHARED(experts_down_many<CUDA_E4M3>, bytes),
+        RD_ALLOW_SHARED(experts_gate_up_many<CUDA_I8>, bytes),
+        RD_ALLOW_SHARED(experts_down_many<CUDA_I8>, bytes),
+        RD_ALLOW_SHARED(experts_gate_up_many<CUDA_I4>, bytes),
+        RD_ALLOW_SHARED(experts_down_many<CUDA_I4>, bytes),
     };
 
     for (size_t i = 0; i < sizeof e / sizeof *e; i++)
@@ -498,11 +539,12 @@ rd_status experts_open(rd_error *err)
     return RD_OK;
 }
 
-rd_status experts_sum(rd_device *d, const experts_launch *l, int top_k, bool shared, float *y, rd_error *err)
+rd_status experts_sum(rd_device *d, const experts_launch *l, int top_k, bool shared, float *y,
+                      rd_error *err)
 {
     dim3 grid((unsigned)layout_ceil(l->hidden, 4 * SUM_THREADS), (unsigned)l->rows);
 
-    RD_LAUNCH(experts_add, grid, SUM_THREADS, 0, d->stream, y, l->out, l->route.place, l->route.weight, l->hidden,
-              top_k, l->pairs, shared);
+    RD_LAUNCH(experts_add, grid, SUM_THREADS, 0, d->stream, y, l->out, l->route.place,
+              l->route.weight, l->hidden, top_k, l->pairs, shared);
     return cuda_status(cudaPeekAtLastError(), "sum of experts", err);
 }

@@ -15,8 +15,8 @@ extern "C" {
 
 /* One layer's experts on the device. */
 typedef struct moe_table {
-    const rd_mlp *key;     /* the host's array */
-    rd_mlp *mlp;           /* what it said: [experts + 1], the shared expert last */
+    const rd_mlp *key;                /* the host's array */
+    rd_mlp *mlp;                      /* what it said: [experts + 1], the shared expert last */
     product_weight *gate, *up, *down; /* device memory, [experts + 1] each, in one piece */
     size_t bytes;
     int experts, hidden;
@@ -74,21 +74,23 @@ static bool is_weight(const rd_weight *w, cuda_form form, int rows, int cols)
     return w && w->form == form && w->rows == rows && w->cols == cols && w->stride == stride;
 }
 
-static rd_status check_mlp(const rd_mlp *m, int expert, cuda_form in, cuda_form out, int width, int hidden,
-                           rd_error *err)
+static rd_status check_mlp(const rd_mlp *m, int expert, cuda_form in, cuda_form out, int width,
+                           int hidden, rd_error *err)
 {
     if (is_weight(m->gate, in, width, hidden) && is_weight(m->up, in, width, hidden) &&
         is_weight(m->down, out, hidden, width))
         return RD_OK;
-    return rd_fail(err, RD_INVALID, "expert %d is not three weights of the others' forms, %d wide, for rows of %d",
+    return rd_fail(err, RD_INVALID,
+                   "expert %d is not three weights of the others' forms, %d wide, for rows of %d",
                    expert, width, hidden);
 }
 
 /* What a side's weights are, by the first of them. */
-static rd_status side_of(const rd_mlp *m, int expert, int hidden, experts_side *side, cuda_form *in, cuda_form *out,
-                         rd_error *err)
+static rd_status side_of(const rd_mlp *m, int expert, int hidden, experts_side *side, cuda_form *in,
+                         cuda_form *out, rd_error *err)
 {
-    if (!m->gate || !m->up || !m->down) return rd_fail(err, RD_INVALID, "expert %d lacks a weight", expert);
+    if (!m->gate || !m->up || !m->down)
+        return rd_fail(err, RD_INVALID, "expert %d lacks a weight", expert);
     *in = m->gate->form;
     *out = m->down->form;
     side->width = m->gate->rows;
@@ -137,7 +139,8 @@ static rd_status make_table(rd_device *d, moe_table *t, const rd_moe *m, int hid
     t->bytes = 3 * n * sizeof(product_weight);
     if (side_of(&m->experts[0], 0, hidden, &t->routed, &t->in, &t->out, err)) return err->status;
     for (int e = 1; e < m->n_experts; e++)
-        if (check_mlp(&m->experts[e], e, t->in, t->out, t->routed.width, hidden, err)) return err->status;
+        if (check_mlp(&m->experts[e], e, t->in, t->out, t->routed.width, hidden, err))
+            return err->status;
     if (m->shared.gate &&
         side_of(&m->shared, m->n_experts, hidden, &t->shared, &t->shared_in, &t->shared_out, err))
         return err->status;
@@ -158,7 +161,8 @@ static bool same_table(const moe_table *t, const rd_moe *m, int hidden)
            !memcmp(&t->mlp[t->experts], &m->shared, sizeof m->shared);
 }
 
-static rd_status find_table(rd_device *d, const rd_moe *m, int hidden, const moe_table **out, rd_error *err)
+static rd_status find_table(rd_device *d, const rd_moe *m, int hidden, const moe_table **out,
+                            rd_error *err)
 {
     struct cuda_experts *e = d->experts;
     moe_table *t = NULL, made;
@@ -207,7 +211,8 @@ static size_t inner_bytes(const experts_side *s, cuda_form out, size_t places)
 }
 
 /* The two products of what is `here` in l, which are of one pair of forms. */
-static rd_status run_sides(rd_device *d, const moe_args *a, experts_launch *l, cuda_form in, cuda_form out, rd_error *err)
+static rd_status run_sides(rd_device *d, const moe_args *a, experts_launch *l, cuda_form in,
+                           cuda_form out, rd_error *err)
 {
     const uint16_t *half;
     rd_status s = RD_OK;
@@ -267,8 +272,10 @@ static rd_status check(rd_view out, rd_view x, const rd_moe *m, rd_error *err)
     const rd_weight *w = m->router, *b = m->bias;
 
     if (x.rows < 1 || x.cols < 1 || out.rows != x.rows || out.cols != x.cols)
-        return rd_fail(err, RD_INVALID, "experts: rows [%d, %d] to [%d, %d]", x.rows, x.cols, out.rows, out.cols);
-    if (m->n_experts < 1 || !m->experts || !w || w->form != CUDA_F32 || w->rows != m->n_experts || w->cols != x.cols)
+        return rd_fail(err, RD_INVALID, "experts: rows [%d, %d] to [%d, %d]", x.rows, x.cols,
+                       out.rows, out.cols);
+    if (m->n_experts < 1 || !m->experts || !w || w->form != CUDA_F32 || w->rows != m->n_experts ||
+        w->cols != x.cols)
         return rd_fail(err, RD_INVALID, "the router is not float32 [%d, %d]", m->n_experts, x.cols);
     if (!b || b->form != CUDA_F32 || (int64_t)b->rows * b->cols != m->n_experts)
         return rd_fail(err, RD_INVALID, "the router's bias is not float32 [%d]", m->n_experts);
@@ -277,7 +284,8 @@ static rd_status check(rd_view out, rd_view x, const rd_moe *m, rd_error *err)
     return RD_OK;
 }
 
-static rd_status record_route(rd_device *d, rd_view x, const rd_moe *m, const route_shape *shape, rd_error *err)
+static rd_status record_route(rd_device *d, rd_view x, const rd_moe *m, const route_shape *shape,
+                              rd_error *err)
 {
     const rd_branches *b = &m->branches;
     route_args a;
@@ -301,8 +309,8 @@ static rd_status record_route(rd_device *d, rd_view x, const rd_moe *m, const ro
     return cuda_route(d, &a, err);
 }
 
-static rd_status record_experts(rd_device *d, rd_view out, rd_view x, const moe_table *t, const route_shape *shape,
-                                rd_error *err)
+static rd_status record_experts(rd_device *d, rd_view out, rd_view x, const moe_table *t,
+                                const route_shape *shape, rd_error *err)
 {
     size_t rows = (size_t)x.rows, pairs = rows * (size_t)shape->top_k;
     moe_args a;
@@ -324,9 +332,11 @@ static rd_status record_experts(rd_device *d, rd_view out, rd_view x, const moe_
     a.out = t->out;
     a.shared_in = t->shared_in;
     a.shared_out = t->shared_out;
-    if (cuda_room(d, CUDA_SLOT_INNER, inner_bytes(&a.routed, a.out, pairs) + inner_bytes(&a.shared, a.shared_out, rows),
+    if (cuda_room(d, CUDA_SLOT_INNER,
+                  inner_bytes(&a.routed, a.out, pairs) + inner_bytes(&a.shared, a.shared_out, rows),
                   err) ||
-        cuda_room(d, CUDA_SLOT_PARTIAL, (pairs + (a.shared.here ? rows : 0)) * (size_t)x.cols * sizeof(float), err) ||
+        cuda_room(d, CUDA_SLOT_PARTIAL,
+                  (pairs + (a.shared.here ? rows : 0)) * (size_t)x.cols * sizeof(float), err) ||
         cuda_room_half(d, x.rows, x.cols, err))
         return err->status;
     return cuda_record(d, run_experts, &a, sizeof a, err);
@@ -350,8 +360,8 @@ static rd_status tap(rd_device *d, const rd_moe *m, const route_shape *s, rd_err
 
     for (size_t i = 0; i < sizeof copy / sizeof *copy && !bad; i++)
         if (copy[i].to)
-            bad = cuda_status(cudaMemcpyAsync(copy[i].to, copy[i].from, 4 * copy[i].n, cudaMemcpyDeviceToHost,
-                                              d->stream),
+            bad = cuda_status(cudaMemcpyAsync(copy[i].to, copy[i].from, 4 * copy[i].n,
+                                              cudaMemcpyDeviceToHost, d->stream),
                               "what the router said", err);
     cudaError_t e = cudaStreamSynchronize(d->stream);
 
@@ -360,7 +370,7 @@ static rd_status tap(rd_device *d, const rd_moe *m, const route_shape *s, rd_err
 
 rd_status cuda_moe(rd_device *d, rd_view out, rd_view x, const rd_moe *m, rd_error *err)
 {
-    const moe_table *t;
+    const moe_table *t = NULL;
     route_shape s;
     rd_error local;
 

@@ -14,9 +14,9 @@
 enum {
     LOGIT_ROWS = 8, /* and experts of a block */
     LOGIT_THREADS = 256,
-    TILE = 64,       /* rows, and experts, of a block where rows are many */
-    TILE_K = 32,     /* columns held at once */
-    TILE_SPLIT = 4,  /* parts of those, each with threads of its own */
+    TILE = 64,      /* rows, and experts, of a block where rows are many */
+    TILE_K = 32,    /* columns held at once */
+    TILE_SPLIT = 4, /* parts of those, each with threads of its own */
     TILE_ROOM = TILE + 4,
     CHOOSE_THREADS = ROUTE_WARPS * GPU_WARP,
     SORT_THREADS = 256,
@@ -52,7 +52,8 @@ template <int n> static __device__ inline void halve(float *v, int by)
 
 /* logits [rows, experts] = x [rows, hidden] router^T. Grid: experts / 8, rows / 8. */
 static __global__ void __launch_bounds__(LOGIT_THREADS)
-    route_logits(float *logits, const float *x, const float *router, int rows, int experts, int hidden, int *count)
+    route_logits(float *logits, const float *x, const float *router, int rows, int experts,
+                 int hidden, int *count)
 {
     __shared__ float part[LOGIT_THREADS / GPU_WARP][LOGIT_ROWS * LOGIT_ROWS];
     int thread = (int)threadIdx.x, lane = thread % GPU_WARP;
@@ -106,7 +107,8 @@ static __global__ void __launch_bounds__(LOGIT_THREADS)
 /* The same for many rows. Grid: experts / 64, rows / 64. 64 threads make a tile of 64 x 64 from a quarter of the columns, 8 x 8 a
  * thread; then the four quarters are summed, in order. */
 static __global__ void __launch_bounds__(LOGIT_THREADS)
-    route_logits_many(float *logits, const float *x, const float *router, int rows, int experts, int hidden, int *count)
+    route_logits_many(float *logits, const float *x, const float *router, int rows, int experts,
+                      int hidden, int *count)
 {
     /* [TILE_K][TILE_ROOM] twice, and at the end [TILE][TILE_ROOM] of sums */
     __shared__ __align__(16) float room[2 * TILE_K * TILE_ROOM];
@@ -134,7 +136,8 @@ static __global__ void __launch_bounds__(LOGIT_THREADS)
         }
         __syncthreads(); /* the columns before are used up */
         for (int h = 0; h < 2; h++) {
-            float *to_x = xs + (own + 4 * h) * TILE_ROOM + at, *to_w = ws + (own + 4 * h) * TILE_ROOM + at;
+            float *to_x = xs + (own + 4 * h) * TILE_ROOM + at,
+                  *to_w = ws + (own + 4 * h) * TILE_ROOM + at;
 
             to_x[0] = a[h].x, to_x[TILE_ROOM] = a[h].y;
             to_x[2 * TILE_ROOM] = a[h].z, to_x[3 * TILE_ROOM] = a[h].w;
@@ -144,7 +147,8 @@ static __global__ void __launch_bounds__(LOGIT_THREADS)
         __syncthreads();
 #pragma unroll
         for (int c = 0; c < TILE_K / TILE_SPLIT; c++) {
-            const float *xc = xs + (own + c) * TILE_ROOM + i0, *wc = ws + (own + c) * TILE_ROOM + j0;
+            const float *xc = xs + (own + c) * TILE_ROOM + i0,
+                        *wc = ws + (own + c) * TILE_ROOM + j0;
             float4 a0 = *(const float4 *)xc, a1 = *(const float4 *)(xc + 4);
             float4 b0 = *(const float4 *)wc, b1 = *(const float4 *)(wc + 4);
             float p[8] = { a0.x, a0.y, a0.z, a0.w, a1.x, a1.y, a1.z, a1.w };
@@ -193,13 +197,14 @@ static __device__ inline unsigned key_of(float x)
 }
 
 /* What the block's window of rows admits, in admitted [experts]. All threads of the block. */
-static __device__ inline void admit(const route_shape *s, const float *logits, const float *bias, int voters,
-                                    float *top, int *admitted)
+static __device__ inline void admit(const route_shape *s, const float *logits, const float *bias,
+                                    int voters, float *top, int *admitted)
 {
     for (int e = (int)threadIdx.x; e < s->experts; e += CHOOSE_THREADS) {
         float most = logits[e];
 
-        for (int r = 1; r < voters; r++) most = fmaxf(most, logits[(size_t)r * (size_t)s->experts + (size_t)e]);
+        for (int r = 1; r < voters; r++)
+            most = fmaxf(most, logits[(size_t)r * (size_t)s->experts + (size_t)e]);
         top[e] = sigmoid(most) + bias[e];
     }
     __syncthreads();
@@ -214,7 +219,8 @@ static __device__ inline void admit(const route_shape *s, const float *logits, c
 }
 
 /* Scores of a warp's groups, group [groups]: the sum of each one's two best biased scores. */
-static __device__ inline void score_groups(const route_shape *s, const float *score, const float *bias, float *group)
+static __device__ inline void score_groups(const route_shape *s, const float *score,
+                                           const float *bias, float *group)
 {
     int lane = (int)threadIdx.x % GPU_WARP, each = s->experts / s->groups;
 
@@ -287,8 +293,9 @@ static __device__ inline void choose(const route_shape *s, unsigned *key, int fi
 
 /* One row of the pass, by one warp. `admitted` is NULL without block routing. */
 template <int each>
-static __device__ inline void choose_row(const route_shape *s, const route_at *to, const float *bias,
-                                         const int *admitted, int row, float *score, float *group, int *chosen)
+static __device__ inline void choose_row(const route_shape *s, const route_at *to,
+                                         const float *bias, const int *admitted, int row,
+                                         float *score, float *group, int *chosen)
 {
     const float *logits = to->logits + (size_t)row * (size_t)s->experts;
     int lane = (int)threadIdx.x % GPU_WARP, first = lane * each;
@@ -336,7 +343,8 @@ static __device__ inline void choose_row(const route_shape *s, const route_at *t
 /* Exclusive sum over the block of one number a thread; `total`: of all. `room` is shared, [32]. */
 static __device__ inline int block_scan(int x, int *room, int *total)
 {
-    int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP, sum = x, below = 0, all = 0;
+    int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP, sum = x, below = 0,
+        all = 0;
 
     for (int by = 1; by < GPU_WARP; by *= 2) {
         int y = __shfl_up_sync(GPU_ALL, sum, by);
@@ -354,7 +362,8 @@ static __device__ inline int block_scan(int x, int *room, int *total)
     return below + sum - x;
 }
 
-static __device__ inline void put_items(const route_shape *s, route_item *to, int expert, int first, int count)
+static __device__ inline void put_items(const route_shape *s, route_item *to, int expert, int first,
+                                        int count)
 {
     for (int at = 0; at < count; at += s->item, to++) {
         to->expert = expert;
@@ -369,7 +378,8 @@ static __device__ inline void sort_few(const route_shape *s, const route_at *to,
 {
     int *start = room + ROUTE_WARPS, thread = (int)threadIdx.x, pairs = s->rows * s->top_k;
     unsigned *rows = (unsigned *)(start + s->experts);
-    int each = layout_ceil(s->experts, CHOOSE_THREADS), from = thread * each, end = min(from + each, s->experts);
+    int each = layout_ceil(s->experts, CHOOSE_THREADS), from = thread * each,
+        end = min(from + each, s->experts);
     int sum = 0, all;
 
     for (int i = thread; i < 2 * s->experts; i += CHOOSE_THREADS) rows[i] = 0;
@@ -404,7 +414,8 @@ static __device__ inline void sort_few(const route_shape *s, const route_at *to,
     for (int i = thread; i < pairs; i += CHOOSE_THREADS) {
         int row = i / s->top_k, e = to->chosen[i];
         unsigned low = rows[2 * e], high = rows[2 * e + 1], below = (1u << row % 32) - 1;
-        int place = start[e] + (row < 32 ? __popc(low & below) : __popc(low) + __popc(high & below));
+        int place =
+            start[e] + (row < 32 ? __popc(low & below) : __popc(low) + __popc(high & below));
 
         to->place[i] = place;
         to->row[place] = row;
@@ -418,7 +429,8 @@ static __global__ void __launch_bounds__(CHOOSE_THREADS)
 {
     RD_DYNAMIC_SHARED(float, room);
     __shared__ int last;
-    int blocks = route_window_blocks(&s), window = (int)blockIdx.x / blocks, part = (int)blockIdx.x % blocks;
+    int blocks = route_window_blocks(&s), window = (int)blockIdx.x / blocks,
+        part = (int)blockIdx.x % blocks;
     int first = window * route_window(&s), end = min(first + route_window(&s), s.rows);
     int warp = (int)threadIdx.x / GPU_WARP, row = first + part * ROUTE_WARPS + warp;
     int groups = s.groups > 1 ? s.groups : 0;
@@ -427,11 +439,13 @@ static __global__ void __launch_bounds__(CHOOSE_THREADS)
     int *admitted = (int *)(top + s.experts);
 
     if (s.capacity > 0)
-        admit(&s, to.logits + (size_t)first * (size_t)s.experts, bias, route_voters(&s, counts, first), top, admitted);
+        admit(&s, to.logits + (size_t)first * (size_t)s.experts, bias,
+              route_voters(&s, counts, first), top, admitted);
     if (row < end)
         choose_row<each>(&s, &to, bias, s.capacity > 0 ? admitted : NULL, row, own, own + s.experts,
                          (int *)(own + s.experts + groups));
-    for (int r = (int)(blockIdx.x * CHOOSE_THREADS + threadIdx.x); r < s.rows; r += (int)(gridDim.x * CHOOSE_THREADS))
+    for (int r = (int)(blockIdx.x * CHOOSE_THREADS + threadIdx.x); r < s.rows;
+         r += (int)(gridDim.x * CHOOSE_THREADS))
         to.row[s.rows * s.top_k + r] = r; /* the shared expert's */
     if (!route_few(s.rows, s.top_k)) return;
     __syncthreads();
@@ -494,7 +508,8 @@ static __global__ void __launch_bounds__(SORT_THREADS) route_sort(route_shape s,
 static __global__ void __launch_bounds__(SORT_THREADS) route_items(route_shape s, route_at to)
 {
     __shared__ int room[GPU_WARP];
-    int each = layout_ceil(s.experts, SORT_THREADS), from = (int)threadIdx.x * each, end = min(from + each, s.experts);
+    int each = layout_ceil(s.experts, SORT_THREADS), from = (int)threadIdx.x * each,
+        end = min(from + each, s.experts);
     int sum = 0, all;
 
     for (int e = from; e < end; e++) sum += layout_ceil(to.start[e + 1] - to.start[e], s.item);
@@ -523,15 +538,17 @@ static rd_status run_route(rd_device *d, const void *args, rd_error *err)
     unsigned blocks = (unsigned)route_blocks(s);
 
     if (s->rows > ROUTE_FEW)
-        RD_LAUNCH(route_logits_many, grid, LOGIT_THREADS, 0, d->stream, to.logits, a->x, a->router, s->rows,
-                  s->experts, s->hidden, to.count);
+        RD_LAUNCH(route_logits_many, grid, LOGIT_THREADS, 0, d->stream, to.logits, a->x, a->router,
+                  s->rows, s->experts, s->hidden, to.count);
     else
-        RD_LAUNCH(route_logits, grid, LOGIT_THREADS, 0, d->stream, to.logits, a->x, a->router, s->rows, s->experts,
-                  s->hidden, to.count);
+        RD_LAUNCH(route_logits, grid, LOGIT_THREADS, 0, d->stream, to.logits, a->x, a->router,
+                  s->rows, s->experts, s->hidden, to.count);
     if (s->experts <= 8 * GPU_WARP)
-        RD_LAUNCH((route_choose<8>), blocks, CHOOSE_THREADS, shared, d->stream, *s, to, a->bias, a->counts);
+        RD_LAUNCH((route_choose<8>), blocks, CHOOSE_THREADS, shared, d->stream, *s, to, a->bias,
+                  a->counts);
     else
-        RD_LAUNCH((route_choose<32>), blocks, CHOOSE_THREADS, shared, d->stream, *s, to, a->bias, a->counts);
+        RD_LAUNCH((route_choose<32>), blocks, CHOOSE_THREADS, shared, d->stream, *s, to, a->bias,
+                  a->counts);
     if (!few) {
         RD_LAUNCH(route_sort, (unsigned)s->experts, SORT_THREADS, 0, d->stream, *s, to);
         RD_LAUNCH(route_items, 1, SORT_THREADS, 0, d->stream, *s, to);
@@ -546,9 +563,10 @@ rd_status cuda_route(rd_device *d, const route_args *a, rd_error *err)
 
     if (s->experts < 1 || s->experts > ROUTE_EXPERTS_MOST || s->top_k < 1 || s->top_k > s->experts)
         return rd_fail(err, RD_INVALID, "%d experts, %d a token", s->experts, s->top_k);
-    if (s->groups > s->experts || (s->capacity > 0 && s->window < 1) || route_shared(s) > ROUTE_SHARED_MOST)
-        return rd_fail(err, RD_INVALID, "a router of %d experts in %d groups, windows of %d rows", s->experts,
-                       s->groups, s->window);
+    if (s->groups > s->experts || (s->capacity > 0 && s->window < 1) ||
+        route_shared(s) > ROUTE_SHARED_MOST)
+        return rd_fail(err, RD_INVALID, "a router of %d experts in %d groups, windows of %d rows",
+                       s->experts, s->groups, s->window);
     if (cuda_room(d, CUDA_SLOT_ROUTE, bytes, err)) return err->status;
     return cuda_record(d, run_route, a, sizeof *a, err);
 }

@@ -28,9 +28,9 @@ static inline route_at route_here(const rd_device *d, const route_shape *s)
 {
     route_layout l = route_layout_of(s->rows, s->top_k, s->experts, s->item);
     char *base = (char *)cuda_scratch(d, CUDA_SLOT_ROUTE);
-    route_at a = { (float *)(base + l.logits), (int *)(base + l.chosen),
-                   (float *)(base + l.weight), (int *)(base + l.place),
-                   (int *)(base + l.row),      (int *)(base + l.start),
+    route_at a = { (float *)(base + l.logits),    (int *)(base + l.chosen),
+                   (float *)(base + l.weight),    (int *)(base + l.place),
+                   (int *)(base + l.row),         (int *)(base + l.start),
                    (route_item *)(base + l.item), (int *)(base + l.count) };
 
     return a;

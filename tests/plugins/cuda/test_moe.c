@@ -68,17 +68,22 @@ static source make(rd_random *r, kind k, int rows, int cols)
     rd_pack p = k == INT8 ? RD_PACK_INT8 : k == INT4 ? RD_PACK_INT4 : RD_PACK_NONE;
     size_t n = (size_t)rows * (size_t)cols, padded = rd_pack_panels(rows) * RD_PACK_ROWS;
     size_t bytes = p ? rd_pack_panels(rows) * rd_pack_panel_bytes(p, cols) : 4 * n;
-    source s = { .data = rd_try_alloc(bytes), .number = rd_alloc_array(n, sizeof(float)),
+    source s = { .data = rd_try_alloc(bytes),
+                 .number = rd_alloc_array(n, sizeof(float)),
                  .scale = rd_alloc_array(padded, sizeof(float)) };
     float by = 1.0f / sqrtf((float)cols);
 
     for (size_t i = 0; p && i < bytes; i++) ((uint8_t *)s.data)[i] = (uint8_t)rd_random_u64(r);
-    for (int i = 0; i < rows; i++) s.scale[i] = by / (p == RD_PACK_INT8 ? 64.0f : 590.0f) * (0.5f + (float)rd_random_unit(r));
-    for (int i = 0; p && i < rows; i++) rd_unpack_row(p, s.data, s.scale, cols, i, s.number + (size_t)i * (size_t)cols);
+    for (int i = 0; i < rows; i++)
+        s.scale[i] = by / (p == RD_PACK_INT8 ? 64.0f : 590.0f) * (0.5f + (float)rd_random_unit(r));
+    for (int i = 0; p && i < rows; i++)
+        rd_unpack_row(p, s.data, s.scale, cols, i, s.number + (size_t)i * (size_t)cols);
     for (size_t i = 0; !p && i < n; i++) {
-        bool corner = (int)(i / (size_t)cols) % 128 == 0 && (int)(i % (size_t)cols) % 128 == 0; /* makes the scale 2^-12 */
-        uint16_t half = rd_f32_to_bf16(k == FP8 ? ldexpf(corner ? 448.0f : e4m3(rd_random_u64(r)), -12)
-                                                : by * (float)rd_random_normal(r));
+        bool corner = (int)(i / (size_t)cols) % 128 == 0 &&
+                      (int)(i % (size_t)cols) % 128 == 0; /* makes the scale 2^-12 */
+        uint16_t half =
+            rd_f32_to_bf16(k == FP8 ? ldexpf(corner ? 448.0f : e4m3(rd_random_u64(r)), -12)
+                                    : by * (float)rd_random_normal(r));
 
         s.number[i] = rd_bf16_to_f32(half);
         if (k == F32)
@@ -265,13 +270,13 @@ static void compare_routes(const layer *l, const taps *a, const taps *b)
     const shape *s = l->s;
 
     for (int i = 0; i < s->rows * s->experts; i++)
-        cr_assert_eq(a->logits[i], b->logits[i], "%s: logit %d of row %d: %g, %g", s->what, i % s->experts,
-                     i / s->experts, (double)a->logits[i], (double)b->logits[i]);
+        cr_assert_eq(a->logits[i], b->logits[i], "%s: logit %d of row %d: %g, %g", s->what,
+                     i % s->experts, i / s->experts, (double)a->logits[i], (double)b->logits[i]);
     for (int i = 0; i < s->rows * s->top_k; i++) {
-        cr_assert_eq(a->chosen[i], b->chosen[i], "%s: choice %d of row %d: %d, %d", s->what, i % s->top_k, i / s->top_k,
-                     a->chosen[i], b->chosen[i]);
-        cr_assert_lt(fabs((double)a->weight[i] - (double)b->weight[i]), 1e-6, "%s: weight %d of row %d", s->what,
-                     i % s->top_k, i / s->top_k);
+        cr_assert_eq(a->chosen[i], b->chosen[i], "%s: choice %d of row %d: %d, %d", s->what,
+                     i % s->top_k, i / s->top_k, a->chosen[i], b->chosen[i]);
+        cr_assert_lt(fabs((double)a->weight[i] - (double)b->weight[i]), 1e-6,
+                     "%s: weight %d of row %d", s->what, i % s->top_k, i / s->top_k);
     }
 }
 
@@ -283,12 +288,16 @@ static void compare(const shape *s, kind k)
     float *want = run(&l, false, &cpu), *got = run(&l, true, &gpu);
 
     compare_routes(&l, &gpu, &cpu);
-    cr_assert_lt(apart(got, want, n), limits[k], "%s, %s: %g", s->what, names[k], apart(got, want, n));
-    cr_assert_lt(worst(got, want, n), 8 * limits[k], "%s, %s: %g", s->what, names[k], worst(got, want, n));
-    for (int again = 0; again < 3; again++) { /* launched, captured and replayed where it is small */
+    cr_assert_lt(apart(got, want, n), limits[k], "%s, %s: %g", s->what, names[k],
+                 apart(got, want, n));
+    cr_assert_lt(worst(got, want, n), 8 * limits[k], "%s, %s: %g", s->what, names[k],
+                 worst(got, want, n));
+    for (int again = 0; again < 3;
+         again++) { /* launched, captured and replayed where it is small */
         float *same = run(&l, true, NULL);
 
-        cr_assert_eq(memcmp(same, got, n * sizeof *same), 0, "%s, %s: pass %d gives other bits", s->what, names[k], again);
+        cr_assert_eq(memcmp(same, got, n * sizeof *same), 0, "%s, %s: pass %d gives other bits",
+                     s->what, names[k], again);
         free(same);
     }
     free(want), free(got);

@@ -6,20 +6,24 @@
 
 Test(route, parts_of_the_layout_do_not_meet)
 {
-    static const int shapes[][3] = { { 1, 1, 1 }, { 5, 2, 8 }, { 32, 8, 256 }, { 33, 3, 7 }, { 2048, 8, 256 } };
+    static const int shapes[][3] = {
+        { 1, 1, 1 }, { 5, 2, 8 }, { 32, 8, 256 }, { 33, 3, 7 }, { 2048, 8, 256 }
+    };
 
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         int rows = shapes[i][0], k = shapes[i][1], experts = shapes[i][2];
         size_t pairs = (size_t)rows * (size_t)k;
         route_layout l = route_layout_of(rows, k, experts, ROUTE_ITEM_FEW);
-        size_t at[] = { l.logits, l.chosen, l.weight, l.place, l.row, l.start, l.item, l.count, l.bytes };
+        size_t at[] = { l.logits, l.chosen, l.weight, l.place, l.row,
+                        l.start,  l.item,   l.count,  l.bytes };
         size_t need[] = { 4 * (size_t)rows * (size_t)experts,
                           4 * pairs,
                           4 * pairs,
                           4 * pairs,
                           4 * (pairs + (size_t)rows),
                           4 * ((size_t)experts + 1),
-                          sizeof(route_item) * (size_t)route_items_most(rows, k, experts, ROUTE_ITEM_FEW),
+                          sizeof(route_item) *
+                              (size_t)route_items_most(rows, k, experts, ROUTE_ITEM_FEW),
                           8 };
 
         for (int p = 0; p < 8; p++) {
@@ -44,7 +48,8 @@ Test(route, items_are_never_more_than_there_is_room_for)
                     items += layout_ceil(n, item);
                     left -= n;
                 }
-                cr_assert(le(int, items, route_items_most(rows, k, experts, item)), "%d rows, %d each, %d", rows, k, item);
+                cr_assert(le(int, items, route_items_most(rows, k, experts, item)),
+                          "%d rows, %d each, %d", rows, k, item);
             }
     cr_assert(eq(int, route_items_most(32, 8, 256, 16), 256 + 16));
     cr_assert(eq(int, route_items_most(1, 8, 256, 16), 8));
