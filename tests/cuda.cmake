@@ -43,6 +43,8 @@ target_link_libraries(rd_emulator PUBLIC rd_flags)
 # Tests of the emulator; a test of kernels by themselves is C++ that includes plugins/cuda/gpu.cuh, too.
 foreach(name emulator emulated_numbers emulated_runtime)
     rd_test(plugins/cuda/test_${name}.cpp rd_emulator)
+    # Kernels that break a rule end by abort, whoever sees it first.
+    set_property(TEST test_${name} APPEND PROPERTY ENVIRONMENT ASAN_OPTIONS=abort_on_error=1)
 endforeach()
 
 file(GLOB backend CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/plugins/cuda/*.cu)

@@ -377,6 +377,7 @@ static void cuda_close(rd_device *d)
         cuda_tape_clear(d->tape);
         free(d->tape);
     }
+    cuda_moe_close(d);
     cuda_weights_close(d);
     cuda_linear_close(d);
     for (int i = 0; i < d->slabs; i++) cuda_put(d, d->slab[i].data, d->slab[i].bytes);

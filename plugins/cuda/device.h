@@ -100,6 +100,7 @@ struct rd_device {
     const float *half_of;
     cuda_half half_kind;
     size_t half_bytes[3];     /* of weights taken, by cuda_half: what main_half is chosen by */
+    struct cuda_experts *experts; /* moe.cu: tables of layers; NULL before the first */
     struct cuda_stage *stage; /* weights.cu: what a weight goes through on its way here; NULL before the first */
 };
 
@@ -171,6 +172,9 @@ CUDA_LOCAL rd_status cuda_linear(rd_device *d, rd_view out, rd_view x, const rd_
 CUDA_LOCAL rd_status cuda_mlp(rd_device *d, rd_view out, rd_view x, const rd_mlp *m, rd_error *err);
 /* moe.cu */
 CUDA_LOCAL rd_status cuda_moe(rd_device *d, rd_view out, rd_view x, const rd_moe *m, rd_error *err);
+/* A weight goes away (cuda_drop says so), or the device does. */
+CUDA_LOCAL void cuda_moe_forget(rd_device *d, const rd_weight *w);
+CUDA_LOCAL void cuda_moe_close(rd_device *d);
 /* kv.cu */
 CUDA_LOCAL rd_status cuda_kv_open(rd_device *d, const rd_kv_shape *s, rd_kv **out, rd_error *err);
 CUDA_LOCAL void cuda_kv_close(rd_device *d, rd_kv *kv);

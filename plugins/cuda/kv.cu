@@ -15,12 +15,14 @@ enum { THREADS = 256 };
 /* Numbers of one block between cells and [layer][K, V][kv_head][token][dim]. data: the storage; flat: one block. One block of
  * threads a head of a layer, blockIdx.x = layer, blockIdx.y = head. `out`: from the storage. */
 template <typename number>
-static __global__ void turn_block(number *data, number *flat, rd_kv_shape s, int half, int block, int out)
+static __global__ void turn_block(number *data, number *flat, rd_kv_shape s, int half, int block,
+                                  int out)
 {
     int layer = (int)blockIdx.x, head = (int)blockIdx.y, n = s.block_size * s.head_dim;
     size_t cell = 2 * (size_t)n;
     number *in = data + (((size_t)layer * (size_t)s.blocks + (size_t)block) * (size_t)s.kv_heads +
-                         (size_t)head) * cell;
+                         (size_t)head) *
+                            cell;
     number *keys = flat + ((size_t)(2 * layer) * (size_t)s.kv_heads + (size_t)head) * (size_t)n;
     number *values = keys + (size_t)s.kv_heads * (size_t)n;
 
@@ -61,8 +63,9 @@ static rd_status measure(rd_kv *kv, rd_error *err)
 
     if (s->layers < 1 || s->kv_heads < 1 || s->head_dim < 1 || s->block_size < 1 || s->blocks < 1 ||
         s->kv_heads > 65535)
-        return rd_fail(err, RD_INVALID, "keys and values of %d layers, %d heads, %d blocks of %d x %d",
-                       s->layers, s->kv_heads, s->blocks, s->block_size, s->head_dim);
+        return rd_fail(err, RD_INVALID,
+                       "keys and values of %d layers, %d heads, %d blocks of %d x %d", s->layers,
+                       s->kv_heads, s->blocks, s->block_size, s->head_dim);
     if (!rd_mul((size_t)s->block_size, 2 * (size_t)s->head_dim, &kv->cell) || kv->cell > 1 << 24 ||
         !rd_mul(kv->cell, (size_t)s->kv_heads * (size_t)s->layers, &n) ||
         !rd_mul(n, cuda_kv_number(kv), &kv->block_bytes) ||
@@ -80,10 +83,12 @@ rd_status cuda_kv_open(rd_device *d, const rd_kv_shape *s, rd_kv **out, rd_error
     rd_status status = measure(kv, err);
 
     if (!status) status = cuda_get(d, &kv->data, kv->bytes, "keys and values", err);
-    if (!status) status = cuda_get(d, &kv->staging, kv->block_bytes, "a block of keys and values", err);
+    if (!status)
+        status = cuda_get(d, &kv->staging, kv->block_bytes, "a block of keys and values", err);
     /* What nobody wrote is not NaN, which a weight of zero would not hide. */
     if (!status)
-        status = cuda_status(cudaMemsetAsync(kv->data, 0, kv->bytes, d->stream), "keys and values", err);
+        status =
+            cuda_status(cudaMemsetAsync(kv->data, 0, kv->bytes, d->stream), "keys and values", err);
     if (status) {
         cuda_kv_close(d, kv);
         return status;
@@ -95,7 +100,7 @@ rd_status cuda_kv_open(rd_device *d, const rd_kv_shape *s, rd_kv **out, rd_error
 void cuda_kv_close(rd_device *d, rd_kv *kv)
 {
     if (!kv) return;
-    cuda_flush(d, true, NULL);
+    if (kv->data) cuda_forget_passes(d);
     cuda_put(d, kv->data, kv->bytes);
     cuda_put(d, kv->staging, kv->block_bytes);
     free(kv);
@@ -120,8 +125,9 @@ rd_status cuda_kv_read(rd_device *d, const rd_kv *kv, int block, void *to, rd_er
     if (!s) s = cuda_flush(d, false, err);
     if (!s) s = launch_turn(d, kv, block, 1, err);
     if (!s)
-        s = cuda_status(cudaMemcpyAsync(to, kv->staging, kv->block_bytes, cudaMemcpyDeviceToHost, d->stream),
-                        "a block from the GPU", err);
+        s = cuda_status(
+            cudaMemcpyAsync(to, kv->staging, kv->block_bytes, cudaMemcpyDeviceToHost, d->stream),
+            "a block from the GPU", err);
     return s ? s : cuda_status(cudaStreamSynchronize(d->stream), "a block from the GPU", err);
 }
 
@@ -131,8 +137,9 @@ rd_status cuda_kv_write(rd_device *d, rd_kv *kv, int block, const void *from, rd
 
     if (!s) s = cuda_flush(d, false, err);
     if (!s)
-        s = cuda_status(cudaMemcpyAsync(kv->staging, from, kv->block_bytes, cudaMemcpyHostToDevice, d->stream),
-                        "a block to the GPU", err);
+        s = cuda_status(
+            cudaMemcpyAsync(kv->staging, from, kv->block_bytes, cudaMemcpyHostToDevice, d->stream),
+            "a block to the GPU", err);
     if (!s) s = launch_turn(d, kv, block, 0, err);
     return s ? s : cuda_status(cudaStreamSynchronize(d->stream), "a block to the GPU", err);
 }

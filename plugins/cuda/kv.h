@@ -12,8 +12,8 @@
 struct rd_kv {
     rd_kv_shape shape;
     bool half;
-    size_t cell;   /* numbers of one head's keys and values of one block */
-    void *data;    /* device memory */
+    size_t cell; /* numbers of one head's keys and values of one block */
+    void *data;  /* device memory */
     size_t bytes;
     void *staging; /* device memory: one block as exported */
     size_t block_bytes;

@@ -13,8 +13,9 @@
 enum {
     PICK_WARPS = 8,
     SLICE = PICK_WARPS * 16, /* of the vocabulary: 16 a warp */
-    PITCH = SLICE + 4,       /* of a row of logits in shared memory: no two lanes of a warp meet in a bank */
-    PICK_ROWS = 64,          /* of a group, at most */
+    PITCH =
+        SLICE + 4,  /* of a row of logits in shared memory: no two lanes of a warp meet in a bank */
+    PICK_ROWS = 64, /* of a group, at most */
     MERGE_THREADS = 256
 };
 
@@ -229,7 +230,8 @@ static __global__ void pick_slice_plain(const pick_args a, pick_part *parts)
 static __global__ void pick_merge(const pick_args a, const pick_part *parts)
 {
     __shared__ pick_part room[MERGE_THREADS / GPU_WARP];
-    int row = (int)blockIdx.x, lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
+    int row = (int)blockIdx.x, lane = (int)threadIdx.x % GPU_WARP,
+        warp = (int)threadIdx.x / GPU_WARP;
     pick_part p = nothing();
 
     if (row >= a.numbers->rows) return; /* the block */
@@ -296,8 +298,8 @@ static rd_status run(rd_device *d, const void *args, rd_error *err)
 /* ---- the verb ---- */
 
 /* `n` rows from `first` of the query on, as one command. */
-static rd_status record_group(rd_device *d, const pick_args *base, const rd_pick_query *q, int first, int n, int at,
-                              rd_error *err)
+static rd_status record_group(rd_device *d, const pick_args *base, const rd_pick_query *q,
+                              int first, int n, int at, rd_error *err)
 {
     pick_args g = *base;
     int banned = 16; /* a step more, so that a few more or less are the same launch */
@@ -306,7 +308,8 @@ static rd_status record_group(rd_device *d, const pick_args *base, const rd_pick
     void *host;
 
     while (banned < q->n_banned) banned *= 2;
-    if (cuda_param(d, lists + ((size_t)banned + 2 * (size_t)g.most) * sizeof(int32_t), &host, &device, err))
+    if (cuda_param(d, lists + ((size_t)banned + 2 * (size_t)g.most) * sizeof(int32_t), &host,
+                   &device, err))
         return err->status;
     pick_numbers *numbers = (pick_numbers *)host;
     int32_t *to = (int32_t *)(void *)((char *)host + lists);
@@ -331,8 +334,8 @@ static rd_status record_group(rd_device *d, const pick_args *base, const rd_pick
 static rd_status check(rd_view x, const rd_weight *head, const rd_pick_query *q, rd_error *err)
 {
     if (q->n_rows < 0 || q->n_banned < 0 || x.cols != head->cols)
-        return rd_fail(err, RD_INVALID, "pick of %d rows of %d numbers from a head of %d", q->n_rows, x.cols,
-                       head->cols);
+        return rd_fail(err, RD_INVALID, "pick of %d rows of %d numbers from a head of %d",
+                       q->n_rows, x.cols, head->cols);
     for (int i = 0; q->rows && i < q->n_rows; i++)
         if (q->rows[i] < 0 || q->rows[i] >= x.rows)
             return rd_fail(err, RD_INVALID, "pick of row %d of %d", q->rows[i], x.rows);
@@ -341,8 +344,8 @@ static rd_status check(rd_view x, const rd_weight *head, const rd_pick_query *q,
     return RD_OK;
 }
 
-rd_status cuda_pick(rd_device *d, rd_view x, const rd_weight *head, const rd_pick_query *q, rd_pick *out,
-                    rd_error *err)
+rd_status cuda_pick(rd_device *d, rd_view x, const rd_weight *head, const rd_pick_query *q,
+                    rd_pick *out, rd_error *err)
 {
     pick_args g;
     rd_error local;
@@ -368,7 +371,8 @@ rd_status cuda_pick(rd_device *d, rd_view x, const rd_weight *head, const rd_pic
     for (int done = 0, n; done < q->n_rows; done += n) {
         n = q->n_rows - done < d->picks_most ? q->n_rows - done : d->picks_most;
         for (int i = 0; i < n; i += g.most)
-            if (record_group(d, &g, q, done + i, n - i < g.most ? n - i : g.most, i, err)) return err->status;
+            if (record_group(d, &g, q, done + i, n - i < g.most ? n - i : g.most, i, err))
+                return err->status;
         if (cuda_flush(d, true, err)) return err->status;
         memcpy(out + done, d->picks, (size_t)n * sizeof *out);
     }

@@ -188,7 +188,7 @@ static __device__ inline void product_multiply(float (&c)[M][N][4], const produc
     const int numbers = product_form<F>::numbers;
 
     /* not all of int4 at once: rows of many tiles would wait in registers */
-#pragma unroll(F == CUDA_I4 && N > 1 ? 4 / N : numbers / 8)
+#pragma unroll(F == CUDA_I4 && N > 1 ? (N < 4 ? 4 / N : 1) : numbers / 8)
     for (int q = 0; q < numbers / 8; q++) {
         uint4 b[N];
 

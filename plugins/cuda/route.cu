@@ -369,7 +369,7 @@ static __device__ inline void sort_few(const route_shape *s, const route_at *to,
 {
     int *start = room + ROUTE_WARPS, thread = (int)threadIdx.x, pairs = s->rows * s->top_k;
     unsigned *rows = (unsigned *)(start + s->experts);
-    int each = route_up(s->experts, CHOOSE_THREADS), from = thread * each, end = min(from + each, s->experts);
+    int each = layout_ceil(s->experts, CHOOSE_THREADS), from = thread * each, end = min(from + each, s->experts);
     int sum = 0, all;
 
     for (int i = thread; i < 2 * s->experts; i += CHOOSE_THREADS) rows[i] = 0;
@@ -384,7 +384,7 @@ static __device__ inline void sort_few(const route_shape *s, const route_at *to,
     for (int e = from; e < end; e++) {
         int n = __popc(rows[2 * e]) + __popc(rows[2 * e + 1]);
 
-        sum += n | route_up(n, s->item) << 16;
+        sum += n | layout_ceil(n, s->item) << 16;
     }
     int at = block_scan(sum, room, &all);
 
@@ -394,7 +394,7 @@ static __device__ inline void sort_few(const route_shape *s, const route_at *to,
         start[e] = at & 0xffff;
         to->start[e] = at & 0xffff;
         put_items(s, to->item + (at >> 16), e, at & 0xffff, n);
-        at += n | route_up(n, s->item) << 16;
+        at += n | layout_ceil(n, s->item) << 16;
     }
     if (thread == 0) {
         to->start[s->experts] = pairs;
@@ -452,7 +452,7 @@ static __global__ void __launch_bounds__(SORT_THREADS) route_sort(route_shape s,
     __shared__ int lower[WARPS], equal[WARPS];
     int expert = (int)blockIdx.x, pairs = s.rows * s.top_k;
     int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
-    int each = route_up(route_up(pairs, WARPS), GPU_WARP) * GPU_WARP; /* pairs of a warp */
+    int each = layout_ceil(layout_ceil(pairs, WARPS), GPU_WARP) * GPU_WARP; /* pairs of a warp */
     int from = warp * each, end = min(from + each, pairs), less = 0, same = 0, at = 0;
 
     for (int i = from + lane; i < end; i += GPU_WARP) {
@@ -494,17 +494,17 @@ static __global__ void __launch_bounds__(SORT_THREADS) route_sort(route_shape s,
 static __global__ void __launch_bounds__(SORT_THREADS) route_items(route_shape s, route_at to)
 {
     __shared__ int room[GPU_WARP];
-    int each = route_up(s.experts, SORT_THREADS), from = (int)threadIdx.x * each, end = min(from + each, s.experts);
+    int each = layout_ceil(s.experts, SORT_THREADS), from = (int)threadIdx.x * each, end = min(from + each, s.experts);
     int sum = 0, all;
 
-    for (int e = from; e < end; e++) sum += route_up(to.start[e + 1] - to.start[e], s.item);
+    for (int e = from; e < end; e++) sum += layout_ceil(to.start[e + 1] - to.start[e], s.item);
     int at = block_scan(sum, room, &all);
 
     for (int e = from; e < end; e++) {
         int n = to.start[e + 1] - to.start[e];
 
         put_items(&s, to.item + at, e, to.start[e], n);
-        at += route_up(n, s.item);
+        at += layout_ceil(n, s.item);
     }
     if (threadIdx.x == 0) to.count[0] = all;
 }
@@ -518,7 +518,7 @@ static rd_status run_route(rd_device *d, const void *args, rd_error *err)
     route_at to = route_here(d, s);
     bool few = route_few(s->rows, s->top_k);
     int tile = s->rows > ROUTE_FEW ? TILE : LOGIT_ROWS;
-    dim3 grid((unsigned)route_up(s->experts, tile), (unsigned)route_up(s->rows, tile));
+    dim3 grid((unsigned)layout_ceil(s->experts, tile), (unsigned)layout_ceil(s->rows, tile));
     size_t shared = route_shared(s);
     unsigned blocks = (unsigned)route_blocks(s);
 

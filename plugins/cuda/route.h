@@ -8,23 +8,20 @@
 #ifndef RD_CUDA_ROUTE_H
 #define RD_CUDA_ROUTE_H
 
+#include "plugins/cuda/layout.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#ifdef __CUDACC__
-#define ROUTE_BOTH static __host__ __device__ inline
-#else
-#define ROUTE_BOTH static inline
-#endif
 
 enum {
     ROUTE_EXPERTS_MOST = 1024, /* 32 a lane */
     ROUTE_WARPS = 8,           /* of a block of the choosing kernel: one row each */
     ROUTE_FEW = 64,            /* rows up to which one block sorts: bits of two words an expert */
     ROUTE_FEW_PAIRS = 1 << 14, /* two counts share a word there */
-    ROUTE_ITEM_FEW = 32,       /* places of an item of a pass of few rows */
-    ROUTE_ITEM_MANY = 64,      /* and of many */
+    ROUTE_ITEM_FEW = 16,       /* places of an item where experts have few rows */
+    ROUTE_ITEM_MANY = 64,      /* and where they have many, */
+    ROUTE_MANY = 8,            /* which is so many on average */
     ROUTE_SHARED_MOST = 48 << 10,
 };
 
@@ -53,26 +50,27 @@ typedef struct route_layout {
     size_t bytes;
 } route_layout;
 
-ROUTE_BOTH int route_up(int n, int by)
-{
-    return (n + by - 1) / by;
-}
-
 /* One block sorts the pairs. */
-ROUTE_BOTH bool route_few(int rows, int top_k)
+LAYOUT_BOTH static inline bool route_few(int rows, int top_k)
 {
     return rows <= ROUTE_FEW && rows * top_k <= ROUTE_FEW_PAIRS;
 }
 
+/* Places of one item at most: experts' products are for few rows, bound by weights, or for many. */
+LAYOUT_BOTH static inline int route_item_of(int rows, int top_k, int experts)
+{
+    return (int64_t)rows * top_k < (int64_t)ROUTE_MANY * experts ? ROUTE_ITEM_FEW : ROUTE_ITEM_MANY;
+}
+
 /* Every touched expert has a last item; the others are full. */
-ROUTE_BOTH int route_items_most(int rows, int top_k, int experts, int item)
+LAYOUT_BOTH static inline int route_items_most(int rows, int top_k, int experts, int item)
 {
     int pairs = rows * top_k, touched = pairs < experts ? pairs : experts;
 
     return touched + pairs / item;
 }
 
-ROUTE_BOTH route_layout route_layout_of(int rows, int top_k, int experts, int item)
+LAYOUT_BOTH static inline route_layout route_layout_of(int rows, int top_k, int experts, int item)
 {
     size_t pairs = (size_t)rows * (size_t)top_k, at = 0;
     route_layout l;
@@ -94,7 +92,7 @@ ROUTE_BOTH route_layout route_layout_of(int rows, int top_k, int experts, int it
 }
 
 /* Rows from `first`, the beginning of a window, on that have a say in which experts it admits. `counts` NULL: all. */
-ROUTE_BOTH int route_voters(const route_shape *s, const int *counts, int first)
+LAYOUT_BOTH static inline int route_voters(const route_shape *s, const int *counts, int first)
 {
     int run = s->rows - first < s->window ? s->rows - first : s->window, at, left;
 
@@ -105,24 +103,24 @@ ROUTE_BOTH int route_voters(const route_shape *s, const int *counts, int first)
 }
 
 /* Blocks of the choosing kernel for each window of rows; without block routing the pass is one window. */
-ROUTE_BOTH int route_window(const route_shape *s)
+LAYOUT_BOTH static inline int route_window(const route_shape *s)
 {
     return s->capacity > 0 && s->window < s->rows ? s->window : s->rows;
 }
 
-ROUTE_BOTH int route_window_blocks(const route_shape *s)
+LAYOUT_BOTH static inline int route_window_blocks(const route_shape *s)
 {
-    return route_up(route_window(s), ROUTE_WARPS);
+    return layout_ceil(route_window(s), ROUTE_WARPS);
 }
 
-ROUTE_BOTH int route_blocks(const route_shape *s)
+LAYOUT_BOTH static inline int route_blocks(const route_shape *s)
 {
-    return route_up(s->rows, route_window(s)) * route_window_blocks(s);
+    return layout_ceil(s->rows, route_window(s)) * route_window_blocks(s);
 }
 
 /* Bytes of shared memory of the choosing kernel: for each warp the scores of a row, the groups' scores and the chosen; for
  * the block what its window admits. The sort of few rows takes the same memory: two words of rows and a start an expert. */
-ROUTE_BOTH size_t route_shared(const route_shape *s)
+LAYOUT_BOTH static inline size_t route_shared(const route_shape *s)
 {
     size_t experts = (size_t)s->experts, groups = s->groups > 1 ? (size_t)s->groups : 0;
     size_t choose = 4 * ROUTE_WARPS * (experts + groups + (size_t)s->top_k) + 8 * experts;
@@ -132,7 +130,7 @@ ROUTE_BOTH size_t route_shared(const route_shape *s)
 }
 
 /* Does a go before b? Ties to the lower id. */
-ROUTE_BOTH bool route_before(float a, int a_id, float b, int b_id)
+LAYOUT_BOTH static inline bool route_before(float a, int a_id, float b, int b_id)
 {
     return a > b || (a == b && a_id < b_id);
 }

@@ -104,8 +104,8 @@ CUDA_BOTH int cuda_key_place(int block_size, int head_dim, int token, int dim)
 {
     int keys = cuda_piece_keys(block_size), piece = token / keys, n = token % keys;
 
-    return piece * 2 * keys * head_dim +
-           ((n / 8 * (head_dim / 32) + dim / 32) * 8 + n % 8) * 32 + dim % 32;
+    return piece * 2 * keys * head_dim + ((n / 8 * (head_dim / 32) + dim / 32) * 8 + n % 8) * 32 +
+           dim % 32;
 }
 
 CUDA_BOTH int cuda_value_place(int block_size, int head_dim, int token, int dim)
@@ -125,8 +125,11 @@ CUDA_BOTH void cuda_turn(float angle, float *cosine, float *sine)
     double a = (double)angle, n = rint(a * 0.63661977236758134308); /* 2 / pi */
     double r = fma(n, -6.12323399573676603587e-17, fma(n, -1.57079632679489661923, a));
     double x = r * r;
-    double s = r * (1.0 + x * (-1.0 / 6 + x * (1.0 / 120 + x * (-1.0 / 5040 + x * (1.0 / 362880)))));
-    double c = 1.0 + x * (-0.5 + x * (1.0 / 24 + x * (-1.0 / 720 + x * (1.0 / 40320 - x * (1.0 / 3628800)))));
+    double s =
+        r * (1.0 + x * (-1.0 / 6 + x * (1.0 / 120 + x * (-1.0 / 5040 + x * (1.0 / 362880)))));
+    double c =
+        1.0 +
+        x * (-0.5 + x * (1.0 / 24 + x * (-1.0 / 720 + x * (1.0 / 40320 - x * (1.0 / 3628800)))));
     int quarter = (int)((long long)n & 3);
 
     *cosine = (float)(quarter == 0 ? c : quarter == 1 ? -s : quarter == 2 ? -c : s);

@@ -548,6 +548,7 @@ void cuda_drop(rd_device *d, rd_weight *w)
 {
     if (!w) return;
     cuda_forget_passes(d);
+    cuda_moe_forget(d, w);
     cuda_put_piece(d, w->data);
     free(w);
 }

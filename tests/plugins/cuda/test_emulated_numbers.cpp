@@ -40,14 +40,17 @@ static unsigned nearest(const format *f, double x)
     while (high - low > 1) { /* value(low) <= a < value(high) */
         unsigned middle = (low + high) / 2;
 
-        if (value_of(f, middle) <= a) low = middle;
-        else high = middle;
+        if (value_of(f, middle) <= a)
+            low = middle;
+        else
+            high = middle;
     }
     if (isinf(a)) return sign | top;
     below = value_of(f, low);
-    above = high == top && !f->finite
-                ? 2 * ldexp(1, (1 << (f->exponent - 1)) - 1) /* the power of two behind the largest */
-                : value_of(f, high);
+    above =
+        high == top && !f->finite
+            ? 2 * ldexp(1, (1 << (f->exponent - 1)) - 1) /* the power of two behind the largest */
+            : value_of(f, high);
     if (a - below < above - a) return sign | low;
     if (a - below > above - a) return sign | high;
     return sign | (low % 2 ? high : low);
@@ -56,7 +59,9 @@ static unsigned nearest(const format *f, double x)
 /* Every number of the format, and floats on and beside the midpoints. */
 static std::vector<float> floats(const format *f)
 {
-    std::vector<float> all = { 0.0f, -0.0f, INFINITY, -INFINITY, NAN, 1e38f, -3e38f, 1e-45f, 3e-41f };
+    std::vector<float> all = {
+        0.0f, -0.0f, INFINITY, -INFINITY, NAN, 1e38f, -3e38f, 1e-45f, 3e-41f
+    };
     unsigned n = 1u << (f->exponent + f->mantissa);
 
     for (unsigned i = 0; i + 1 < n; i++) {
@@ -105,8 +110,7 @@ Test(emulated_numbers, floats_become_the_nearest_bf16)
 
 Test(emulated_numbers, floats_become_the_nearest_f16)
 {
-    for (float x : floats(&f16))
-        cr_assert(eq(uint, gpu_f16(x), nearest(&f16, x)), "%a", (double)x);
+    for (float x : floats(&f16)) cr_assert(eq(uint, gpu_f16(x), nearest(&f16, x)), "%a", (double)x);
 }
 
 Test(emulated_numbers, floats_become_the_nearest_e4m3_and_never_infinite)
@@ -163,8 +167,10 @@ Test(emulated_numbers, halves_multiply_and_add_with_one_rounding)
         long double sum = x[0] * x[1] + x[2];
         unsigned r = gpu_fma_f16x2(v[0], v[1], v[2]) & 0xffff;
 
-        if (sum == 0) cr_assert(eq(uint, r & 0x7fff, 0));
-        else cr_assert(eq(uint, r, nearest_long(sum)), "%04x * %04x + %04x", v[0], v[1], v[2]);
+        if (sum == 0)
+            cr_assert(eq(uint, r & 0x7fff, 0));
+        else
+            cr_assert(eq(uint, r, nearest_long(sum)), "%04x * %04x + %04x", v[0], v[1], v[2]);
         cr_assert(eq(uint, gpu_mul_f16x2(v[0], v[1]) & 0xffff, nearest_long(x[0] * x[1])));
     }
 }

@@ -10,7 +10,7 @@
 #include <csignal>
 #include <vector>
 
-#define OK(call) cr_assert(eq(int, call, cudaSuccess), #call)
+#define OK(call)          cr_assert(eq(int, call, cudaSuccess), #call)
 #define FAILS(code, call) cr_assert(eq(int, call, code), #call)
 
 static int *pinned(int n)
@@ -207,7 +207,8 @@ Test(emulated_runtime, a_second_stream_joins_a_capture_and_must_come_back)
         RD_LAUNCH(increase, 1, 1, 0, a, x + 1, 1);
         OK(cudaEventRecord(back, b));
         if (comes_back) OK(cudaStreamWaitEvent(a, back, 0));
-        FAILS(comes_back ? cudaSuccess : cudaErrorStreamCaptureUnjoined, cudaStreamEndCapture(a, &g));
+        FAILS(comes_back ? cudaSuccess : cudaErrorStreamCaptureUnjoined,
+              cudaStreamEndCapture(a, &g));
     }
     OK(cudaGraphGetNodes(g, nullptr, &nodes));
     cr_assert(eq(sz, nodes, 2));
@@ -317,6 +318,17 @@ Test(emulated_runtime, a_write_behind_an_allocation_is_seen, .signal = SIGABRT)
     RD_LAUNCH(write_at, 1, 1, 0, 0, d, 100l);
     cudaDeviceSynchronize();
 }
+
+#if defined(__SANITIZE_ADDRESS__)
+Test(emulated_runtime, the_host_does_not_touch_device_memory, .signal = SIGABRT)
+{
+    volatile int *d = device(1);
+
+    OK(cudaMemset((void *)d, 0, sizeof *d));
+    OK(cudaDeviceSynchronize());
+    cr_assert(eq(int, *d, 0));
+}
+#endif
 
 Test(emulated_runtime, only_what_was_allocated_is_freed, .signal = SIGABRT)
 {
@@ -433,8 +445,10 @@ static void check_gemm(cublasOperation_t ta, cublasOperation_t tb, cudaDataType 
             reinterpret_cast<float *>(da)[i] = a[i];
             reinterpret_cast<float *>(db)[i] = b[i];
         } else {
-            reinterpret_cast<uint16_t *>(da)[i] = type == CUDA_R_16BF ? gpu_bf16(a[i]) : gpu_f16(a[i]);
-            reinterpret_cast<uint16_t *>(db)[i] = type == CUDA_R_16BF ? gpu_bf16(b[i]) : gpu_f16(b[i]);
+            reinterpret_cast<uint16_t *>(da)[i] =
+                type == CUDA_R_16BF ? gpu_bf16(a[i]) : gpu_f16(a[i]);
+            reinterpret_cast<uint16_t *>(db)[i] =
+                type == CUDA_R_16BF ? gpu_bf16(b[i]) : gpu_f16(b[i]);
         }
     }
 
@@ -486,11 +500,13 @@ Test(emulated_runtime, cublas_reads_no_old_numbers_where_beta_is_zero)
     OK(cudaMalloc(&d, 4));
     OK(cudaMalloc(&c, 4));
     OK(cudaMemcpy(d, x, 4, cudaMemcpyHostToDevice));
-    cr_assert(eq(int, cublasSgemm(h, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, d, 1, d, 1, &zero, c, 1),
+    cr_assert(eq(int,
+                 cublasSgemm(h, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, d, 1, d, 1, &zero, c, 1),
                  CUBLAS_STATUS_SUCCESS));
     OK(cudaMemcpy(x, c, 4, cudaMemcpyDeviceToHost));
     cr_assert(eq(flt, x[0], 9));
-    cr_assert(eq(int, cublasSgemm(h, CUBLAS_OP_N, CUBLAS_OP_N, 2, 1, 1, &one, d, 2, d, 1, &zero, c, 2),
+    cr_assert(eq(int,
+                 cublasSgemm(h, CUBLAS_OP_N, CUBLAS_OP_N, 2, 1, 1, &one, d, 2, d, 1, &zero, c, 2),
                  CUBLAS_STATUS_INVALID_VALUE));
     cr_assert(eq(int, cublasDestroy(h), CUBLAS_STATUS_SUCCESS));
 }

@@ -108,8 +108,10 @@ static __global__ void unwritten(float *out)
     __shared__ float room[32];
     RD_DYNAMIC_SHARED(float, more);
 
-    if (blockIdx.x == 0) room[threadIdx.x] = more[threadIdx.x] = 1;
-    else out[threadIdx.x] = threadIdx.x % 2 ? room[threadIdx.x] : more[threadIdx.x];
+    if (blockIdx.x == 0)
+        room[threadIdx.x] = more[threadIdx.x] = 1;
+    else
+        out[threadIdx.x] = threadIdx.x % 2 ? room[threadIdx.x] : more[threadIdx.x];
 }
 
 Test(emulator, shared_memory_of_a_block_begins_as_nan)
@@ -204,8 +206,10 @@ static __global__ void product(float *c, const uint16_t *a, const uint16_t *b, b
     for (int i = 0; i < 2; i++)
         fb[i] = b[(2 * t + 8 * i) * N + g] | (uint32_t)b[(2 * t + 8 * i + 1) * N + g] << 16;
     for (int i = 0; i < 4; i++) fc[i] = c[(g + 8 * (i / 2)) * N + 2 * t + i % 2];
-    if (bf16) gpu_mma_bf16(fc, fa, fb);
-    else gpu_mma_f16(fc, fa, fb);
+    if (bf16)
+        gpu_mma_bf16(fc, fa, fb);
+    else
+        gpu_mma_f16(fc, fa, fb);
     for (int i = 0; i < 4; i++) c[(g + 8 * (i / 2)) * N + 2 * t + i % 2] = fc[i];
 }
 
@@ -223,8 +227,9 @@ static void check_product(bool bf16)
     for (int m = 0; m < M; m++)
         for (int n = 0; n < N; n++)
             for (int k = 0; k < K; k++)
-                expected[m * N + n] += bf16 ? gpu_from_bf16(a[m * K + k]) * gpu_from_bf16(b[k * N + n])
-                                            : gpu_from_f16(a[m * K + k]) * gpu_from_f16(b[k * N + n]);
+                expected[m * N + n] +=
+                    bf16 ? gpu_from_bf16(a[m * K + k]) * gpu_from_bf16(b[k * N + n])
+                         : gpu_from_f16(a[m * K + k]) * gpu_from_f16(b[k * N + n]);
 
     RD_LAUNCH(product, 1, 32, 0, 0, c, a, b, bf16);
     done();
@@ -250,8 +255,10 @@ static __global__ void matrices(uint32_t *out, bool turned)
 
     for (int i = lane; i < 256; i += 32) room[i / 64][i / 8 % 8][i % 8] = (uint16_t)i;
     __syncwarp();
-    if (turned) gpu_ldmatrix_turned(r, room[lane / 8][lane % 8]);
-    else gpu_ldmatrix(r, room[lane / 8][lane % 8]);
+    if (turned)
+        gpu_ldmatrix_turned(r, room[lane / 8][lane % 8]);
+    else
+        gpu_ldmatrix(r, room[lane / 8][lane % 8]);
     for (int i = 0; i < 4; i++) out[4 * lane + i] = r[i];
 }
 
@@ -309,8 +316,7 @@ Test(emulator, an_asynchronous_copy_is_there_when_it_was_waited_for)
     RD_LAUNCH(copies, 1, 1, 0, 0, out, in);
     done();
 
-    for (int i = 0; i < 7; i++)
-        cr_assert(eq(int, out[i], expected[i]), "observation %d", i);
+    for (int i = 0; i < 7; i++) cr_assert(eq(int, out[i], expected[i]), "observation %d", i);
 }
 
 /* ---- rules that are broken ---- */
@@ -339,8 +345,10 @@ static __global__ void half_a_warp(int *out)
 
 static __global__ void two_operations(int *out)
 {
-    if (threadIdx.x < 16) out[threadIdx.x] = __shfl_sync(GPU_ALL, 1, 0);
-    else out[threadIdx.x] = __any_sync(GPU_ALL, 1);
+    if (threadIdx.x < 16)
+        out[threadIdx.x] = __shfl_sync(GPU_ALL, 1, 0);
+    else
+        out[threadIdx.x] = __any_sync(GPU_ALL, 1);
 }
 
 static __global__ void narrow_mask(int *out)
@@ -368,11 +376,11 @@ static __global__ void too_far(int *out)
     out[0] = room[100];
 }
 
-#define BREAKS(test, kernel, threads, shared)                \
-    Test(emulator, test, .signal = SIGABRT)                  \
-    {                                                        \
+#define BREAKS(test, kernel, threads, shared)                      \
+    Test(emulator, test, .signal = SIGABRT)                        \
+    {                                                              \
         RD_LAUNCH(kernel, 1, threads, shared, 0, mapped<int>(64)); \
-        cudaDeviceSynchronize();                             \
+        cudaDeviceSynchronize();                                   \
     }
 
 BREAKS(a_thread_that_left_is_missed_at_a_barrier, some_leave, 64, 0)
@@ -395,3 +403,15 @@ Test(emulator, ldmatrix_reads_shared_memory, .signal = SIGABRT)
 
 /* The address sanitizer calls abort too where it is told to; see tests/cuda.cmake. */
 BREAKS(dynamic_shared_memory_has_an_end, too_far, 1, 100)
+
+#if defined(__SANITIZE_ADDRESS__)
+static __global__ void past_an_array(int *out)
+{
+    __shared__ volatile int room[25];
+
+    room[threadIdx.x] = 1;
+    out[0] = room[0];
+}
+
+BREAKS(a_shared_array_has_an_end, past_an_array, 26, 0)
+#endif

@@ -66,7 +66,8 @@ static void put(const operand *o, long long index, float x)
 {
     void *at = const_cast<void *>(o->at);
 
-    if (o->type == CUDA_R_32F) static_cast<float *>(at)[index] = x;
+    if (o->type == CUDA_R_32F)
+        static_cast<float *>(at)[index] = x;
     else
         static_cast<uint16_t *>(at)[index] = o->type == CUDA_R_16BF ? gpu_bf16(x) : gpu_f16(x);
 }
@@ -181,14 +182,11 @@ static cublasStatus_t queue(cublasHandle_t h, product p, const void *alpha, cons
 
 /* ---- the calls ---- */
 
-cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t h, cublasOperation_t ta,
-                                          cublasOperation_t tb, int m, int n, int k,
-                                          const void *alpha, const void *a, cudaDataType a_type,
-                                          int lda, long long a_step, const void *b,
-                                          cudaDataType b_type, int ldb, long long b_step,
-                                          const void *beta, void *c, cudaDataType c_type, int ldc,
-                                          long long c_step, int batch, cublasComputeType_t compute,
-                                          cublasGemmAlgo_t)
+cublasStatus_t cublasGemmStridedBatchedEx(
+    cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
+    const void *alpha, const void *a, cudaDataType a_type, int lda, long long a_step, const void *b,
+    cudaDataType b_type, int ldb, long long b_step, const void *beta, void *c, cudaDataType c_type,
+    int ldc, long long c_step, int batch, cublasComputeType_t compute, cublasGemmAlgo_t)
 {
     product p = {};
 

@@ -28,10 +28,7 @@ typedef enum { CUBLAS_OP_N = 0, CUBLAS_OP_T = 1, CUBLAS_OP_C = 2 } cublasOperati
 
 typedef enum { CUBLAS_POINTER_MODE_HOST = 0, CUBLAS_POINTER_MODE_DEVICE = 1 } cublasPointerMode_t;
 
-typedef enum {
-    CUBLAS_ATOMICS_NOT_ALLOWED = 0,
-    CUBLAS_ATOMICS_ALLOWED = 1
-} cublasAtomicsMode_t;
+typedef enum { CUBLAS_ATOMICS_NOT_ALLOWED = 0, CUBLAS_ATOMICS_ALLOWED = 1 } cublasAtomicsMode_t;
 
 typedef enum {
     CUBLAS_DEFAULT_MATH = 0,
@@ -79,14 +76,11 @@ cublasStatus_t cublasGemmEx(cublasHandle_t h, cublasOperation_t ta, cublasOperat
                             int lda, const void *b, cudaDataType b_type, int ldb, const void *beta,
                             void *c, cudaDataType c_type, int ldc, cublasComputeType_t compute,
                             cublasGemmAlgo_t algorithm);
-cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t h, cublasOperation_t ta,
-                                          cublasOperation_t tb, int m, int n, int k,
-                                          const void *alpha, const void *a, cudaDataType a_type,
-                                          int lda, long long a_step, const void *b,
-                                          cudaDataType b_type, int ldb, long long b_step,
-                                          const void *beta, void *c, cudaDataType c_type, int ldc,
-                                          long long c_step, int batch, cublasComputeType_t compute,
-                                          cublasGemmAlgo_t algorithm);
+cublasStatus_t cublasGemmStridedBatchedEx(
+    cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
+    const void *alpha, const void *a, cudaDataType a_type, int lda, long long a_step, const void *b,
+    cudaDataType b_type, int ldb, long long b_step, const void *beta, void *c, cudaDataType c_type,
+    int ldc, long long c_step, int batch, cublasComputeType_t compute, cublasGemmAlgo_t algorithm);
 #pragma GCC visibility pop
 
 #endif

@@ -94,7 +94,8 @@ cudaError_t rd_emulated_fault(rd_emulated_call call)
     cudaError_t e = cudaSuccess;
 
     f->count++;
-    if (f->nth > 0 && --f->nth == 0) e = (cudaError_t)f->error;
+    if (f->nth > 0 && --f->nth == 0)
+        e = (cudaError_t)f->error;
     else if (f->nth < 0 && ++f->nth == 0) {
         e = (cudaError_t)f->error;
         f->nth = -1;
@@ -128,7 +129,10 @@ static const struct {
     cudaError_t code;
     const char *name, *text;
 } errors[] = {
-#define E(name, text) { name, #name, text }
+#define E(name, text)     \
+    {                     \
+        name, #name, text \
+    }
     E(cudaSuccess, "no error"),
     E(cudaErrorInvalidValue, "invalid argument"),
     E(cudaErrorMemoryAllocation, "out of memory"),
@@ -148,15 +152,14 @@ static const struct {
     E(cudaErrorLaunchFailure, "unspecified launch failure"),
     E(cudaErrorNotSupported, "operation not supported"),
     E(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing"),
-    E(cudaErrorStreamCaptureInvalidated,
-      "operation failed due to a previous error during capture"),
+    E(cudaErrorStreamCaptureInvalidated, "operation failed due to a previous error during capture"),
     E(cudaErrorStreamCaptureUnmatched, "capture was not initiated in this stream"),
     E(cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work"),
-    E(cudaErrorStreamCaptureIsolation,
-      "dependency created on uncaptured work in another stream"),
+    E(cudaErrorStreamCaptureIsolation, "dependency created on uncaptured work in another stream"),
     E(cudaErrorStreamCaptureImplicit,
       "operation would make the legacy stream depend on a capturing blocking stream"),
-    E(cudaErrorCapturedEvent, "operation not permitted on an event last recorded in a capturing stream"),
+    E(cudaErrorCapturedEvent,
+      "operation not permitted on an event last recorded in a capturing stream"),
     E(cudaErrorStreamCaptureWrongThread,
       "attempt to terminate a thread-local capture sequence from another thread"),
     E(cudaErrorUnknown, "unknown error"),
@@ -283,8 +286,10 @@ cudaError_t cudaRuntimeGetVersion(int *out)
 static void forbid(const unsigned char *at, size_t bytes, bool is)
 {
 #if RD_EMULATED_ASAN
-    if (is) __asan_poison_memory_region(at, bytes);
-    else __asan_unpoison_memory_region(at, bytes);
+    if (is)
+        __asan_poison_memory_region(at, bytes);
+    else
+        __asan_unpoison_memory_region(at, bytes);
 #else
     (void)at, (void)bytes, (void)is;
 #endif
@@ -320,17 +325,26 @@ static cudaError_t allocate(void **out, size_t bytes, bool device)
     return cudaSuccess;
 }
 
-static void check_edges(const unsigned char *at, size_t bytes)
+static void check_edges(const unsigned char *at, size_t bytes, const char *who)
 {
+    static const struct edge {
+        unsigned char byte[EDGE + 1];
+        edge()
+        {
+            memset(byte, EDGE_BYTE, sizeof byte);
+        }
+    } edge;
+
+    if (memcmp(at - EDGE, edge.byte, EDGE) == 0 && memcmp(at + bytes, edge.byte, EDGE) == 0) return;
     for (size_t i = 0; i < EDGE; i++)
         if (at[bytes + i] != EDGE_BYTE || at[-1 - (ptrdiff_t)i] != EDGE_BYTE)
-            rd_emulated_die("a write %zu bytes %s an allocation of %zu bytes", i,
+            rd_emulated_die("%s: byte %zu %s an allocation of %zu was written", who, i,
                             at[bytes + i] != EDGE_BYTE ? "behind" : "before", bytes);
 }
 
-void rd_emulated_check_edges(void)
+void rd_emulated_check_edges(const char *who)
 {
-    for (auto &m : d.memory) check_edges(m.first, m.second.bytes);
+    for (auto &m : d.memory) check_edges(m.first, m.second.bytes, who);
 }
 
 static void release(void *p, bool device)
@@ -338,10 +352,10 @@ static void release(void *p, bool device)
     auto found = d.memory.find(static_cast<unsigned char *>(p));
 
     if (found == d.memory.end() || found->second.device != device)
-        rd_emulated_die("%s of %p, which is no such allocation", device ? "cudaFree" : "cudaFreeHost",
-                        p);
+        rd_emulated_die("%s of %p, which is no such allocation",
+                        device ? "cudaFree" : "cudaFreeHost", p);
     rd_emulated_drain_all();
-    check_edges(found->first, found->second.bytes);
+    check_edges(found->first, found->second.bytes, "at its free");
     if (device) {
         d.held -= found->second.bytes;
         forbid(found->first, found->second.bytes, false);

@@ -29,7 +29,7 @@ static struct {
     int stacks;
     rd_emulated_warp warp[MOST_THREADS / 32];
     int threads, done, at_block;
-    rd_emulated_site site; /* of the block barrier that some wait at */
+    rd_emulated_site site;                  /* of the block barrier that some wait at */
     rd_emulated_fibre *ready[MOST_THREADS]; /* a ring, or a bag of the first `waiting` */
     int head, waiting;
     const char *kernel;
@@ -203,19 +203,21 @@ void rd_emulated_die(const char *format, ...)
 /* No fibre may run and not all are done: says who waits where. */
 [[noreturn]] static void report_hang(void)
 {
-    fprintf(stderr, "emulator: kernel %s hangs: of %d threads %d left the kernel, %d wait at "
-                    "__syncthreads\n", g.kernel, g.threads, g.done, g.at_block);
+    fprintf(stderr,
+            "emulator: kernel %s hangs: of %d threads %d left the kernel, %d wait at "
+            "__syncthreads\n",
+            g.kernel, g.threads, g.done, g.at_block);
     for (int i = 0, lines = 0; i < g.threads && lines < 16; i++) {
         const rd_emulated_fibre *f = &g.fibre[i];
         const rd_emulated_fibre *last = i ? f - 1 : nullptr;
 
         if (last && last->state == f->state && last->site.line == f->site.line) continue;
         lines++;
-        if (f->state == FIBRE_DONE) fprintf(stderr, "  from thread %d: left\n", i);
+        if (f->state == FIBRE_DONE)
+            fprintf(stderr, "  from thread %d: left\n", i);
         else
             fprintf(stderr, "  from thread %d: waits at %s, %s:%d\n", i,
-                    f->state == FIBRE_AT_BLOCK ? "__syncthreads"
-                                               : rd_emulated_op_name(f->warp->op),
+                    f->state == FIBRE_AT_BLOCK ? "__syncthreads" : rd_emulated_op_name(f->warp->op),
                     f->site.file, f->site.line);
     }
     rd_emulated_die("divergence: some threads wait for others that never come");
@@ -226,8 +228,9 @@ void rd_emulated_block_barrier(rd_emulated_site site)
     rd_emulated_fibre *f = rd_emulated_now;
 
     if (!f) rd_emulated_die("__syncthreads outside of a kernel");
-    if (!g.at_block) g.site = site;
-    else if (g.site.line != site.line || strcmp(g.site.file, site.file) != 0)
+    if (!g.at_block)
+        g.site = site;
+    else if (!rd_emulated_same_site(g.site, site))
         rd_emulated_die("divergence: __syncthreads at %s:%d while others wait at %s:%d", site.file,
                         site.line, g.site.file, g.site.line);
     f->site = site;

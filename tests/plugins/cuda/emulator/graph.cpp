@@ -115,7 +115,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureSta
     std::shared_ptr<rd_emulated_queue> q = rd_emulated_queue_of(stream);
 
     if (!q) return rd_emulated_refuse(cudaErrorInvalidResourceHandle, "no such stream");
-    *out = !q->capture            ? cudaStreamCaptureStatusNone
+    *out = !q->capture           ? cudaStreamCaptureStatusNone
            : q->capture->invalid ? cudaStreamCaptureStatusInvalidated
                                  : cudaStreamCaptureStatusActive;
     return cudaSuccess;

@@ -40,8 +40,8 @@ static inline uint16_t gpu_f16(float x)
     if (a >= 0x38800000u) /* 2^-14 and above: normal; what rounds up past 65504 comes to 0x7c00 */
         return (uint16_t)(sign | rd_emulated_shift_even(a - 0x38000000u, 13));
     if (a < 0x33000000u) return (uint16_t)sign; /* below 2^-25 */
-    return (uint16_t)(sign | rd_emulated_shift_even((a & 0x7fffffu) | 0x800000u,
-                                                    126 - (int)(a >> 23)));
+    return (uint16_t)(sign |
+                      rd_emulated_shift_even((a & 0x7fffffu) | 0x800000u, 126 - (int)(a >> 23)));
 }
 
 static inline float gpu_from_f16(uint16_t x)
@@ -64,8 +64,8 @@ static inline uint8_t rd_emulated_to_e4m3(float x)
         return (uint8_t)(sign | (r > 0x7eu ? 0x7eu : r));
     }
     if (a < 0x3a800000u) return (uint8_t)sign; /* below 2^-10 */
-    return (uint8_t)(sign | rd_emulated_shift_even((a & 0x7fffffu) | 0x800000u,
-                                                   141 - (int)(a >> 23)));
+    return (uint8_t)(sign |
+                     rd_emulated_shift_even((a & 0x7fffffu) | 0x800000u, 141 - (int)(a >> 23)));
 }
 
 static inline float rd_emulated_from_e4m3(uint8_t x)

@@ -175,8 +175,7 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
 cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t s = 0);
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s = 0);
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags = 0);
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t g,
-                                 unsigned long long flags = 0);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t g, unsigned long long flags = 0);
 
 cudaError_t rd_emulated_malloc(void **out, size_t bytes);
 cudaError_t rd_emulated_host_alloc(void **out, size_t bytes, unsigned flags);
@@ -188,8 +187,7 @@ template <class T> static inline cudaError_t cudaMalloc(T **out, size_t bytes)
     return rd_emulated_malloc(reinterpret_cast<void **>(out), bytes);
 }
 
-template <class T>
-static inline cudaError_t cudaHostAlloc(T **out, size_t bytes, unsigned flags)
+template <class T> static inline cudaError_t cudaHostAlloc(T **out, size_t bytes, unsigned flags)
 {
     return rd_emulated_host_alloc(reinterpret_cast<void **>(out), bytes, flags);
 }

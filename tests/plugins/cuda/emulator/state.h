@@ -38,8 +38,8 @@ enum rd_emulated_kind { MEMORY_PAGEABLE, MEMORY_PINNED, MEMORY_DEVICE };
 
 /* What `bytes` at `p` are: `whole` says whether all of them are of one allocation. */
 RD_EMULATED_LOCAL rd_emulated_kind rd_emulated_kind_of(const void *p, size_t bytes, bool *whole);
-/* Ends the program if somebody wrote before or behind an allocation. */
-RD_EMULATED_LOCAL void rd_emulated_check_edges(void);
+/* Ends the program if somebody wrote before or behind an allocation; `who` did last what may have. */
+RD_EMULATED_LOCAL void rd_emulated_check_edges(const char *who);
 /* While work runs, device memory may be touched; else, under the address sanitizer, not. */
 RD_EMULATED_LOCAL void rd_emulated_touchable(bool is);
 
@@ -64,7 +64,10 @@ struct rd_emulated_queue {
     uint64_t added = 0, done = 0;
     bool blocking = true; /* in order with the NULL stream */
     std::shared_ptr<rd_emulated_capture> capture;
-    uint64_t captured = 0, joined = 0; /* a stream that a capture was forked to: 1 and its nodes; how many are waited for */
+    uint64_t
+        captured = 0,
+        joined =
+            0; /* a stream that a capture was forked to: 1 and its nodes; how many are waited for */
 };
 
 struct rd_emulated_stream {
@@ -93,7 +96,8 @@ RD_EMULATED_LOCAL void rd_emulated_drain_all(void);
 struct rd_emulated_capture {
     std::vector<rd_emulated_work> nodes;
     rd_emulated_queue *origin;
-    std::vector<std::shared_ptr<rd_emulated_queue>> members; /* all streams in it, the origin first */
+    std::vector<std::shared_ptr<rd_emulated_queue>>
+        members; /* all streams in it, the origin first */
     cudaStreamCaptureMode mode;
     std::thread::id thread;
     bool invalid = false;

@@ -37,7 +37,8 @@ static void push(const std::shared_ptr<rd_emulated_queue> &q, rd_emulated_work w
 {
     rd_emulated_item item = { std::move(work), {} };
 
-    if (q == s.null) item.after = tails();
+    if (q == s.null)
+        item.after = tails();
     else if (q->blocking && s.null->done < s.null->added)
         item.after.push_back({ s.null, s.null->added });
     q->items.push_back(std::move(item));
@@ -81,13 +82,14 @@ void rd_emulated_drain(rd_emulated_queue *q, uint64_t until)
     run_until(q, until);
     if (--s.running == 0) {
         rd_emulated_touchable(false);
-        rd_emulated_check_edges();
+        rd_emulated_check_edges("a copy");
     }
 }
 
 void rd_emulated_drain_all(void)
 {
-    for (cudaStream_t stream : s.streams) rd_emulated_drain(stream->queue.get(), stream->queue->added);
+    for (cudaStream_t stream : s.streams)
+        rd_emulated_drain(stream->queue.get(), stream->queue->added);
     rd_emulated_drain(s.null.get(), s.null->added);
 }
 
@@ -371,8 +373,12 @@ static cudaError_t copy(rectangle r, enum cudaMemcpyKind kind, cudaStream_t stre
 
 static rectangle line(void *to, const void *from, size_t bytes)
 {
-    return { static_cast<unsigned char *>(to), static_cast<const unsigned char *>(from), bytes,
-             bytes, bytes, 1 };
+    return { static_cast<unsigned char *>(to),
+             static_cast<const unsigned char *>(from),
+             bytes,
+             bytes,
+             bytes,
+             1 };
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
@@ -470,7 +476,9 @@ void rd_emulated_launch(const char *kernel, const void *function, dim3 grid, dim
 
     if (rd_emulated_begin(RD_EMULATED_LAUNCH)) return;
     if (check_launch(kernel, function, grid, block, shared)) return;
-    rd_emulated_add(stream, [work] {
-        if (!rd_emulated_fault(RD_EMULATED_RUN)) work();
+    rd_emulated_add(stream, [kernel, work] {
+        if (rd_emulated_fault(RD_EMULATED_RUN)) return;
+        work();
+        rd_emulated_check_edges(kernel);
     });
 }

@@ -26,9 +26,9 @@ RD_EMULATED_LOCAL extern rd_emulated_fibre *rd_emulated_now; /* NULL outside of 
 RD_EMULATED_LOCAL extern rd_emulated_place rd_emulated_at;
 
 #define threadIdx (*(const uint3 *)&rd_emulated_at.thread)
-#define blockIdx (*(const uint3 *)&rd_emulated_at.block)
-#define blockDim (*(const dim3 *)&rd_emulated_at.threads)
-#define gridDim (*(const dim3 *)&rd_emulated_at.blocks)
+#define blockIdx  (*(const uint3 *)&rd_emulated_at.block)
+#define blockDim  (*(const dim3 *)&rd_emulated_at.threads)
+#define gridDim   (*(const dim3 *)&rd_emulated_at.blocks)
 static constexpr int warpSize = 32;
 
 /* A place in the source; helpers take it as a default argument, so it is the place of their call. */
@@ -36,8 +36,11 @@ struct rd_emulated_site {
     const char *file;
     int line;
 };
-#define RD_EMULATED_SITE \
-    rd_emulated_site site = { __builtin_FILE(), __builtin_LINE() }
+static inline bool rd_emulated_same_site(rd_emulated_site a, rd_emulated_site b)
+{
+    return a.line == b.line && (a.file == b.file || strcmp(a.file, b.file) == 0);
+}
+#define RD_EMULATED_SITE rd_emulated_site site = { __builtin_FILE(), __builtin_LINE() }
 
 /* ---- the block ---- */
 
@@ -216,15 +219,14 @@ static inline void rd_emulated_launch_with(const char *kernel, void (*function)(
     };
     call c = { function, std::tuple<P...>(static_cast<P>(arguments)...) };
 
-    rd_emulated_launch(kernel, reinterpret_cast<const void *>(function), grid, block, shared,
-                       stream, [=] {
-                           rd_emulated_run_grid(kernel, grid, block, shared, call::thread, &c);
-                       });
+    rd_emulated_launch(
+        kernel, reinterpret_cast<const void *>(function), grid, block, shared, stream,
+        [=] { rd_emulated_run_grid(kernel, grid, block, shared, call::thread, &c); });
 }
 
-#define RD_LAUNCH(kernel, grid, block, shared, stream, ...)                                \
-    rd_emulated_launch_with(#kernel, kernel, (grid), (block), (shared), (stream)           \
-                            __VA_OPT__(, ) __VA_ARGS__)
+#define RD_LAUNCH(kernel, grid, block, shared, stream, ...)             \
+    rd_emulated_launch_with(#kernel, kernel, (grid), (block), (shared), \
+                            (stream)__VA_OPT__(, ) __VA_ARGS__)
 #define RD_ALLOW_SHARED(kernel, bytes) \
     rd_emulated_allow_shared(#kernel, reinterpret_cast<const void *>(kernel), (size_t)(bytes))
 

@@ -68,7 +68,8 @@ static void mma(rd_emulated_warp *w, bool bf16)
 #if defined(__x86_64__)
     static const bool avx2 = __builtin_cpu_supports("avx2");
 
-    if (avx2) multiply_avx2(reinterpret_cast<eight *>(c), a, reinterpret_cast<const eight *>(b));
+    if (avx2)
+        multiply_avx2(reinterpret_cast<eight *>(c), a, reinterpret_cast<const eight *>(b));
     else
 #endif
         multiply(reinterpret_cast<eight *>(c), a, reinterpret_cast<const eight *>(b));
@@ -171,8 +172,7 @@ static void meet(rd_emulated_fibre *f, rd_emulated_op op, int kind, unsigned mas
         w->kind = kind;
         w->mask = mask;
         w->site = f->site;
-    } else if (w->op != op || w->kind != kind || w->site.line != f->site.line ||
-               strcmp(w->site.file, f->site.file) != 0) {
+    } else if (w->op != op || w->kind != kind || !rd_emulated_same_site(w->site, f->site)) {
         rd_emulated_die("divergence in a warp: %s at %s:%d while others are at %s at %s:%d",
                         rd_emulated_op_name(op), f->site.file, f->site.line,
                         rd_emulated_op_name(w->op), w->site.file, w->site.line);

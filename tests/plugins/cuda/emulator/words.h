@@ -23,23 +23,29 @@
 #define __device__
 #define __host__
 #define __constant__
-#define __shared__ static __attribute__((section("rd_shared")))
+#define __shared__      static __attribute__((section("rd_shared")))
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 
 /* ---- vector types ---- */
 
-#define RD_EMULATED_VECTOR2(name, type)     \
-    struct alignas(2 * sizeof(type)) name { \
-        type x, y;                          \
-    };                                      \
-    static inline name make_##name(type x, type y) { return name{x, y}; }
-#define RD_EMULATED_VECTOR4(name, type)     \
+#define RD_EMULATED_VECTOR2(name, type)            \
+    struct alignas(2 * sizeof(type)) name {        \
+        type x, y;                                 \
+    };                                             \
+    static inline name make_##name(type x, type y) \
+    {                                              \
+        return name{ x, y };                       \
+    }
+#define RD_EMULATED_VECTOR4(name, type)                             \
     struct alignas(sizeof(type) < 8 ? 4 * sizeof(type) : 16) name { \
-        type x, y, z, w;                    \
-    };                                      \
-    static inline name make_##name(type x, type y, type z, type w) { return name{x, y, z, w}; }
+        type x, y, z, w;                                            \
+    };                                                              \
+    static inline name make_##name(type x, type y, type z, type w)  \
+    {                                                               \
+        return name{ x, y, z, w };                                  \
+    }
 
 RD_EMULATED_VECTOR2(uchar2, unsigned char)
 RD_EMULATED_VECTOR2(short2, short)
@@ -62,7 +68,9 @@ struct uint3 {
 
 struct dim3 {
     unsigned int x, y, z;
-    constexpr dim3(unsigned int a = 1, unsigned int b = 1, unsigned int c = 1) : x(a), y(b), z(c) {}
+    constexpr dim3(unsigned int a = 1, unsigned int b = 1, unsigned int c = 1) : x(a), y(b), z(c)
+    {
+    }
 };
 
 /* ---- bits ---- */
@@ -76,15 +84,39 @@ template <class To, class From> static inline To rd_emulated_bits(From from)
     return to;
 }
 
-static inline unsigned __float_as_uint(float x) { return rd_emulated_bits<unsigned>(x); }
-static inline int __float_as_int(float x) { return rd_emulated_bits<int>(x); }
-static inline float __uint_as_float(unsigned x) { return rd_emulated_bits<float>(x); }
-static inline float __int_as_float(int x) { return rd_emulated_bits<float>(x); }
+static inline unsigned __float_as_uint(float x)
+{
+    return rd_emulated_bits<unsigned>(x);
+}
+static inline int __float_as_int(float x)
+{
+    return rd_emulated_bits<int>(x);
+}
+static inline float __uint_as_float(unsigned x)
+{
+    return rd_emulated_bits<float>(x);
+}
+static inline float __int_as_float(int x)
+{
+    return rd_emulated_bits<float>(x);
+}
 
-static inline int __popc(unsigned x) { return __builtin_popcount(x); }
-static inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
-static inline int __ffs(int x) { return __builtin_ffs(x); }
-static inline int __clz(int x) { return x ? __builtin_clz((unsigned)x) : 32; }
+static inline int __popc(unsigned x)
+{
+    return __builtin_popcount(x);
+}
+static inline int __popcll(unsigned long long x)
+{
+    return __builtin_popcountll(x);
+}
+static inline int __ffs(int x)
+{
+    return __builtin_ffs(x);
+}
+static inline int __clz(int x)
+{
+    return x ? __builtin_clz((unsigned)x) : 32;
+}
 
 /* Bytes of y:x picked by the low three bits of each nibble of s; bit 3 of a nibble spreads the sign. */
 static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned s)
@@ -117,15 +149,28 @@ template <class A, class B> static inline std::common_type_t<A, B> max(A a, B b)
     return (T)a > (T)b ? (T)a : (T)b;
 }
 
-static inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
-static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+static inline float __fmaf_rn(float a, float b, float c)
+{
+    return fmaf(a, b, c);
+}
+static inline float rsqrtf(float x)
+{
+    return 1.0f / sqrtf(x);
+}
 
 /* ---- memory ---- */
 
-template <class T> static inline T __ldg(const T *from) { return *from; }
+template <class T> static inline T __ldg(const T *from)
+{
+    return *from;
+}
 
-static inline void __threadfence(void) {}
-static inline void __threadfence_block(void) {}
+static inline void __threadfence(void)
+{
+}
+static inline void __threadfence_block(void)
+{
+}
 
 /* Threads are never interrupted, so plain operations are atomic. */
 template <class T> struct rd_emulated_same {
@@ -149,8 +194,10 @@ template <class T> static inline T atomicAdd(T *at, rd_emulated_same_t<T> x)
                   "atomicAdd is for int, unsigned, unsigned long long, float and double");
     T old = *at;
 
-    if constexpr (std::is_same<T, int>::value) *at = (int)((unsigned)old + (unsigned)x);
-    else *at = old + x;
+    if constexpr (std::is_same<T, int>::value)
+        *at = (int)((unsigned)old + (unsigned)x);
+    else
+        *at = old + x;
     return old;
 }
 
