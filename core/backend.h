@@ -52,7 +52,7 @@ typedef struct rd_device_info {
         isa; /* the path in use, with what it multiplies in: "avx512-bf16-vnni"; of a GPU its name first */
     int threads;  /* 0: not counted in threads */
     size_t bytes; /* held by this device now */
-    int rows;     /* of one pass that it works well with, for what is computed in chunks; 0: as few as one likes */
+    int rows; /* of one pass that it works well with, for what is computed in chunks; 0: as few as one likes */
 } rd_device_info;
 
 /* What the hardware does at best, multiplications and additions counted apart. */

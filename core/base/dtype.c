@@ -66,7 +66,9 @@ void rd_widen(float *out, const void *in, rd_dtype type, size_t n)
 
 const char *rd_dtype_name(rd_dtype t)
 {
-    static const char *const names[] = { "F32", "F16", "BF16", "I8", "U8", "I32", "I64", "F8_E4M3" };
+    static const char *const names[] = {
+        "F32", "F16", "BF16", "I8", "U8", "I32", "I64", "F8_E4M3"
+    };
 
     return names[t];
 }

@@ -7,7 +7,16 @@
 #include <string.h>
 
 /* F8_E4M3: sign, 4 bits of exponent (bias 7), 3 of mantissa; no infinity, 0x7f and 0xff are NaN (OCP OFP8 1.0, "E4M3"). */
-typedef enum rd_dtype { RD_F32, RD_F16, RD_BF16, RD_I8, RD_U8, RD_I32, RD_I64, RD_F8_E4M3 } rd_dtype;
+typedef enum rd_dtype {
+    RD_F32,
+    RD_F16,
+    RD_BF16,
+    RD_I8,
+    RD_U8,
+    RD_I32,
+    RD_I64,
+    RD_F8_E4M3
+} rd_dtype;
 
 static inline size_t rd_dtype_bytes(rd_dtype t)
 {

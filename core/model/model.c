@@ -101,8 +101,8 @@ static int scale_blocks(int n)
 }
 
 /* What the blocks of an F8_E4M3 tensor are multiplied by; the name is DeepSeek's. */
-static rd_status find_block_scale(const file_source *f, const char *name, int rows, int cols, const rd_tensor **out,
-                                  rd_error *err)
+static rd_status find_block_scale(const file_source *f, const char *name, int rows, int cols,
+                                  const rd_tensor **out, rd_error *err)
 {
     char other[128];
     int down = scale_blocks(rows), across = scale_blocks(cols);
@@ -152,10 +152,11 @@ static rd_status find_in_file(void *user, const char *name, int rows, int cols, 
         t = q;
     }
     if (!t) return rd_fail(err, RD_NOT_FOUND, "the weight %s is missing", name);
-    if (t->dtype == RD_F8_E4M3 && find_block_scale(f, name, rows, cols, &scale, err)) return RD_INVALID;
+    if (t->dtype == RD_F8_E4M3 && find_block_scale(f, name, rows, cols, &scale, err))
+        return RD_INVALID;
     if (!scale && t->dtype != RD_F32 && t->dtype != RD_F16 && t->dtype != RD_BF16)
-        return rd_fail(err, RD_INVALID, "%s is %s, expected F32, F16, BF16, F8_E4M3 or our int8", name,
-                       rd_dtype_name(t->dtype));
+        return rd_fail(err, RD_INVALID, "%s is %s, expected F32, F16, BF16, F8_E4M3 or our int8",
+                       name, rd_dtype_name(t->dtype));
     if (!has_shape(t, rows, cols)) {
         shape_text(t, shape, sizeof shape);
         if (rows == 1)

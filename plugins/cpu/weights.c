@@ -211,7 +211,8 @@ static rd_status take_packed(rd_device *d, const rd_matrix *m, rd_weight **out, 
 rd_status rd_cpu_take(rd_device *d, const rd_matrix *m, bool exact, rd_weight **out, rd_error *err)
 {
     if (m->pack != RD_PACK_NONE) return take_packed(d, m, out, err);
-    if (m->dtype == RD_F8_E4M3 && !m->scale) return rd_fail(err, RD_INVALID, "a weight of F8_E4M3 without scales");
+    if (m->dtype == RD_F8_E4M3 && !m->scale)
+        return rd_fail(err, RD_INVALID, "a weight of F8_E4M3 without scales");
     bool vector = m->rows == 1;
     bool keep = exact || d->precision == RD_EXACT;
     rd_weight *w = rd_alloc0(sizeof *w);
@@ -230,7 +231,8 @@ rd_status rd_cpu_take(rd_device *d, const rd_matrix *m, bool exact, rd_weight **
         return rd_cpu_no_memory(err, "a weight", cells);
     }
     d->bytes += w->bytes;
-    if (row_scale(m) && w->kind == RD_PANELS_BF16) /* integers, exact in bf16, and the scale apart */
+    if (row_scale(m) &&
+        w->kind == RD_PANELS_BF16) /* integers, exact in bf16, and the scale apart */
         w->scale = rd_alloc_array(rows, sizeof *w->scale);
     j.rows = (TAKE_CELLS / (m->cols > 0 ? m->cols : 1) / RD_PANEL + 1) * RD_PANEL;
     int pieces = (m->rows + j.rows - 1) / j.rows;

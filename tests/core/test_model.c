@@ -27,7 +27,16 @@ static const char mini[] =
     "\"moe_router_enable_expert_bias\":true,\"hidden_act\":\"silu\",\"torch_dtype\":\"bfloat16\"}";
 
 /* How one tensor of the checkpoint is: bf16 like the others, of another width, or E4M3 with scales, good or bad. */
-typedef enum odd { NOT_ODD, NARROW, FP8, FP8_BARE, FP8_BF16_SCALES, FP8_FLAT_SCALES, FP8_FEW_SCALES, FP8_TURNED } odd;
+typedef enum odd {
+    NOT_ODD,
+    NARROW,
+    FP8,
+    FP8_BARE,
+    FP8_BF16_SCALES,
+    FP8_FLAT_SCALES,
+    FP8_FEW_SCALES,
+    FP8_TURNED
+} odd;
 
 typedef struct header {
     rd_buf text;
@@ -36,7 +45,8 @@ typedef struct header {
     odd odd;
 } header;
 
-static void add_typed(header *h, const char *name, const char *type, const char *shape, size_t bytes)
+static void add_typed(header *h, const char *name, const char *type, const char *shape,
+                      size_t bytes)
 {
     rd_buf_format(&h->text, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
                   h->tensors ? "," : "", name, type, shape, h->offset, h->offset + bytes);
@@ -50,14 +60,18 @@ static void add_fp8(header *h, const char *name)
     static const struct {
         const char *type, *shape;
         size_t bytes;
-    } scales[] = { [FP8] = { "F32", "[16,4]", 256 },          [FP8_BARE] = { NULL, NULL, 0 },
-                   [FP8_BF16_SCALES] = { "BF16", "[16,4]", 128 }, [FP8_FLAT_SCALES] = { "F32", "[64]", 256 },
-                   [FP8_FEW_SCALES] = { "F32", "[15,4]", 240 },   [FP8_TURNED] = { "F32", "[4,16]", 256 } };
+    } scales[] = { [FP8] = { "F32", "[16,4]", 256 },
+                   [FP8_BARE] = { NULL, NULL, 0 },
+                   [FP8_BF16_SCALES] = { "BF16", "[16,4]", 128 },
+                   [FP8_FLAT_SCALES] = { "F32", "[64]", 256 },
+                   [FP8_FEW_SCALES] = { "F32", "[15,4]", 240 },
+                   [FP8_TURNED] = { "F32", "[4,16]", 256 } };
     char other[160];
 
     add_typed(h, name, "F8_E4M3", "[2048,512]", 2048 * 512);
     snprintf(other, sizeof other, "%s_scale_inv", name);
-    if (scales[h->odd].type) add_typed(h, other, scales[h->odd].type, scales[h->odd].shape, scales[h->odd].bytes);
+    if (scales[h->odd].type)
+        add_typed(h, other, scales[h->odd].type, scales[h->odd].shape, scales[h->odd].bytes);
 }
 
 static void add(header *h, const char *name, int rows, int cols)
@@ -200,8 +214,11 @@ Test(model, refuses_e4m3_whose_scales_are_not_there_or_of_another_shape, .timeou
         int tensors;
 
         cr_assert_eq(check(o, &tensors, &err), RD_INVALID, "%d", (int)o);
-        cr_assert(strstr(err.text, "layers.7.mlp.experts.100.down_proj.weight_scale_inv: missing, or not F32 [16, 4]"),
-                  "%s", err.text);
+        cr_assert(
+            strstr(
+                err.text,
+                "layers.7.mlp.experts.100.down_proj.weight_scale_inv: missing, or not F32 [16, 4]"),
+            "%s", err.text);
     }
 }
 

@@ -32,7 +32,8 @@ Test(cuda_layout, numbers_of_int8_panels_are_where_the_format_puts_them)
     for (int r = 0; r < ROWS; r++) {
         rd_unpack_row(RD_PACK_INT8, data, scale, COLS, r, want);
         for (int c = 0; c < COLS; c++)
-            cr_assert_eq((int)data[layout_panel8(bytes, r, c)] - RD_PACK_INT8_ZERO, (int)want[c], "%d, %d", r, c);
+            cr_assert_eq((int)data[layout_panel8(bytes, r, c)] - RD_PACK_INT8_ZERO, (int)want[c],
+                         "%d, %d", r, c);
     }
     free(data);
 }
@@ -46,7 +47,8 @@ Test(cuda_layout, numbers_and_steps_of_int4_panels_are_where_the_format_puts_the
     for (int r = 0; r < ROWS; r++) {
         rd_unpack_row(RD_PACK_INT4, data, scale, COLS, r, want);
         for (int c = 0; c < COLS; c++) {
-            int q = (data[layout_panel4(bytes, r, c)] >> layout_panel4_bit(c) & 15) - RD_PACK_INT4_ZERO;
+            int q =
+                (data[layout_panel4(bytes, r, c)] >> layout_panel4_bit(c) & 15) - RD_PACK_INT4_ZERO;
 
             cr_assert_eq(q * data[layout_panel4_step(bytes, r, c)], (int)want[c], "%d, %d", r, c);
         }
@@ -108,7 +110,8 @@ Test(cuda_layout, a_tile_has_a_place_for_each_piece_and_no_two_of_eight_in_one_b
             cr_assert(!taken[at / 16], "row %d, piece %d", row, piece);
             taken[at / 16] = true;
         }
-    for (int first = 0; first < 128; first += 8) /* eight rows of a piece, and eight pieces of a row */
+    for (int first = 0; first < 128;
+         first += 8) /* eight rows of a piece, and eight pieces of a row */
         for (int piece = 0; piece < 8; piece++) {
             unsigned down = 0, across = 0;
 

@@ -16,8 +16,8 @@
 /* FP8: float32 that becomes E4M3; E4M3: a file's own. */
 typedef enum kind { F32, F16, BF16, FP8, I8, PANEL8, PANEL4, E4M3, KINDS } kind;
 
-static const char *const names[] = { "f32", "f16", "bf16", "fp8", "int8", "int8-panel", "int4-panel",
-                                    "e4m3" };
+static const char *const names[] = { "f32",  "f16",        "bf16",       "fp8",
+                                     "int8", "int8-panel", "int4-panel", "e4m3" };
 
 /* A matrix as a file has it, and its numbers. */
 typedef struct source {
@@ -66,20 +66,25 @@ static source make(rd_random *r, kind k, int rows, int cols)
         if (k == F16 || k == BF16) memcpy((uint16_t *)s.data + i, &half, sizeof half);
         if (k == E4M3 && (byte & 0x7f) == 0x7f) byte = 0x7e;
         if (k == I8 || k == E4M3) memcpy((int8_t *)s.data + i, &byte, 1);
-        s.number[i] = k == F16    ? (double)rd_f16_to_f32(half)
-                      : k == BF16 ? (double)rd_bf16_to_f32(half)
-                      : k == E4M3 ? (double)rd_e4m3_to_f32((uint8_t)byte) *
-                                        (double)s.scale[i / (size_t)cols / 128 * across + i % (size_t)cols / 128]
-                      : k == I8   ? (double)byte * (double)s.scale[i / (size_t)cols]
-                                  : (double)x;
+        s.number[i] =
+            k == F16    ? (double)rd_f16_to_f32(half)
+            : k == BF16 ? (double)rd_bf16_to_f32(half)
+            : k == E4M3
+                ? (double)rd_e4m3_to_f32((uint8_t)byte) *
+                      (double)s.scale[i / (size_t)cols / 128 * across + i % (size_t)cols / 128]
+            : k == I8 ? (double)byte * (double)s.scale[i / (size_t)cols]
+                      : (double)x;
     }
     for (int i = 0; p && i < rows; i++) {
         rd_unpack_row(p, s.data, s.scale, cols, i, row);
-        for (int c = 0; c < cols; c++) s.number[(size_t)i * (size_t)cols + (size_t)c] = (double)row[c];
+        for (int c = 0; c < cols; c++)
+            s.number[(size_t)i * (size_t)cols + (size_t)c] = (double)row[c];
     }
-    static const rd_dtype types[] = { RD_F32, RD_F16, RD_BF16, RD_F32, RD_I8, RD_U8, RD_U8, RD_F8_E4M3 };
+    static const rd_dtype types[] = { RD_F32, RD_F16, RD_BF16, RD_F32,
+                                      RD_I8,  RD_U8,  RD_U8,   RD_F8_E4M3 };
 
-    s.m = (rd_matrix){ s.data, types[k], rows, cols, p || k == I8 || k == E4M3 ? s.scale : NULL, p, NULL };
+    s.m = (rd_matrix){ s.data, types[k], rows, cols, p || k == I8 || k == E4M3 ? s.scale : NULL,
+                       p,      NULL };
     free(row);
     return s;
 }
@@ -153,7 +158,8 @@ static double *multiply(const double *x, const float *w, int rows, int cols, int
             double sum = 0.0;
 
             for (int k = 0; k < cols; k++)
-                sum += x[(size_t)r * (size_t)cols + (size_t)k] * (double)w[(size_t)o * (size_t)cols + (size_t)k];
+                sum += x[(size_t)r * (size_t)cols + (size_t)k] *
+                       (double)w[(size_t)o * (size_t)cols + (size_t)k];
             y[(size_t)r * (size_t)outputs + (size_t)o] = sum;
         }
     return y;
@@ -207,7 +213,9 @@ static double largest_of_block(const source *s, int row, int col)
 
 Test(cuda_products, a_matrix_of_any_kind_becomes_its_numbers)
 {
-    static const int shapes[][2] = { { 2, 8 }, { 17, 96 }, { 40, 200 }, { 130, 129 }, { 260, 384 } };
+    static const int shapes[][2] = {
+        { 2, 8 }, { 17, 96 }, { 40, 200 }, { 130, 129 }, { 260, 384 }
+    };
     rd_random r = rd_random_seed(11);
 
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
@@ -223,9 +231,10 @@ Test(cuda_products, a_matrix_of_any_kind_becomes_its_numbers)
                     size_t at = (size_t)row * (size_t)cols + (size_t)c;
                     double top = k == FP8 ? largest_of_block(&s, row, c) : 0.0;
 
-                    cr_assert(fabs((double)got[at] - s.number[at]) <= allowed((kind)k, s.number[at], top),
-                              "%s %d x %d: (%d, %d) is %g, not %g", names[k], rows, cols, row, c, (double)got[at],
-                              s.number[at]);
+                    cr_assert(fabs((double)got[at] - s.number[at]) <=
+                                  allowed((kind)k, s.number[at], top),
+                              "%s %d x %d: (%d, %d) is %g, not %g", names[k], rows, cols, row, c,
+                              (double)got[at], s.number[at]);
                 }
             rd_backend_entry()->drop(d, w);
             rd_backend_entry()->close(d);
@@ -240,7 +249,8 @@ Test(cuda_products, an_exact_matrix_is_float32_to_the_bit)
 
     for (int k = 0; k < KINDS; k++) {
         source s = make(&r, (kind)k, 21, 131);
-        rd_device *fast = device(RD_FAST, form_of((kind)k)), *exact = device(RD_EXACT, RD_FORM_STORED);
+        rd_device *fast = device(RD_FAST, form_of((kind)k)),
+                  *exact = device(RD_EXACT, RD_FORM_STORED);
         rd_weight *a = take(fast, &s.m, true), *b = take(exact, &s.m, false);
         float *got = read_back(fast, a, 21, 131), *same = read_back(exact, b, 21, 131);
 
@@ -289,13 +299,16 @@ Test(cuda_products, random_numbers_are_the_seeds_own_and_of_the_size_asked_for)
         rd_pack pack;
         rd_precision precision;
         rd_weight_form form;
-    } cases[] = { { RD_PACK_NONE, RD_FAST, RD_FORM_STORED },  { RD_PACK_NONE, RD_FAST, RD_FORM_FP8 },
-                  { RD_PACK_NONE, RD_EXACT, RD_FORM_STORED }, { RD_PACK_INT8, RD_FAST, RD_FORM_STORED },
+    } cases[] = { { RD_PACK_NONE, RD_FAST, RD_FORM_STORED },
+                  { RD_PACK_NONE, RD_FAST, RD_FORM_FP8 },
+                  { RD_PACK_NONE, RD_EXACT, RD_FORM_STORED },
+                  { RD_PACK_INT8, RD_FAST, RD_FORM_STORED },
                   { RD_PACK_INT4, RD_FAST, RD_FORM_STORED } };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rd_random_fill fill = { .seed = 5, .rms = 0.02f, .zero_rows = ZEROS };
-        rd_matrix m = { NULL, cases[i].pack ? RD_U8 : RD_BF16, ROWS, COLS, NULL, cases[i].pack, &fill };
+        rd_matrix m = { NULL, cases[i].pack ? RD_U8 : RD_BF16, ROWS, COLS, NULL, cases[i].pack,
+                        &fill };
         rd_device *d = device(cases[i].precision, cases[i].form);
         rd_weight *w = take(d, &m, false), *again = take(d, &m, false);
         float *x = read_back(d, w, ROWS, COLS), *same = read_back(d, again, ROWS, COLS);
@@ -336,7 +349,10 @@ Test(cuda_products, a_number_that_is_not_finite_is_refused_with_its_row)
                 rd_device *d = device(RD_FAST, form_of((kind)k));
                 rd_weight *w = NULL;
                 rd_error err = { 0 };
-                uint16_t half = k == BF16 ? rd_f32_to_bf16(odd[i]) : i == 0 ? 0x7e01 : i == 1 ? 0x7c00 : 0xfc00;
+                uint16_t half = k == BF16 ? rd_f32_to_bf16(odd[i])
+                                : i == 0  ? 0x7e01
+                                : i == 1  ? 0x7c00
+                                          : 0xfc00;
 
                 for (int row = 137; row < 200; row += 30) { /* the first of several */
                     size_t at = (size_t)row * 133 + 132;
@@ -346,7 +362,8 @@ Test(cuda_products, a_number_that_is_not_finite_is_refused_with_its_row)
                     else
                         memcpy((uint16_t *)s.data + at, &half, sizeof half);
                 }
-                cr_assert_eq(rd_backend_entry()->take(d, &s.m, exact, &w, &err), RD_INVALID, "%s", names[k]);
+                cr_assert_eq(rd_backend_entry()->take(d, &s.m, exact, &w, &err), RD_INVALID, "%s",
+                             names[k]);
                 cr_assert(strstr(err.text, "row 137 "), "%s", err.text);
                 cr_assert_null(w);
                 rd_backend_entry()->close(d);
@@ -360,14 +377,16 @@ Test(cuda_products, a_bad_scale_is_refused_with_its_row)
     rd_random r = rd_random_seed(15);
 
     for (int k = I8; k <= PANEL4; k++)
-        for (size_t i = 0; i < (k == I8 ? 2 : 3); i++) { /* rows of plain int8 may be turned round */
+        for (size_t i = 0; i < (k == I8 ? 2 : 3);
+             i++) { /* rows of plain int8 may be turned round */
             source s = make(&r, (kind)k, 40, 100);
             rd_device *d = device(RD_FAST, RD_FORM_STORED);
             rd_weight *w = NULL;
             rd_error err = { 0 };
 
             s.scale[23] = bad[i];
-            cr_assert_eq(rd_backend_entry()->take(d, &s.m, false, &w, &err), RD_INVALID, "%s", names[k]);
+            cr_assert_eq(rd_backend_entry()->take(d, &s.m, false, &w, &err), RD_INVALID, "%s",
+                         names[k]);
             cr_assert(strstr(err.text, "row 23 "), "%s", err.text);
             cr_assert_null(w);
             rd_backend_entry()->close(d);
@@ -387,11 +406,14 @@ Test(cuda_products, e4m3_that_is_not_finite_or_has_no_scales_is_refused)
             rd_error err = { 0 };
 
             if (fault == 0) ((uint8_t *)s.data)[130 * 200 + 199] = 0xff;
-            if (fault == 1) s.scale[2 * 2 + 1] = NAN; /* the third block of rows, the second of columns */
+            if (fault == 1)
+                s.scale[2 * 2 + 1] = NAN; /* the third block of rows, the second of columns */
             if (fault == 2) s.m.scale = NULL;
             cr_assert_eq(rd_backend_entry()->take(d, &s.m, exact, &w, &err), RD_INVALID);
-            cr_assert(strstr(err.text, fault == 0 ? "row 130 " : fault == 1 ? "row 256 " : "without scales"), "%s",
-                      err.text);
+            cr_assert(strstr(err.text, fault == 0   ? "row 130 "
+                                       : fault == 1 ? "row 256 "
+                                                    : "without scales"),
+                      "%s", err.text);
             cr_assert_null(w);
             rd_backend_entry()->close(d);
             clear(&s);
@@ -431,7 +453,8 @@ Test(cuda_products, no_memory_says_how_much_was_needed_and_free)
     before = info.bytes;
     rd_emulated_memory(rd_emulated_held() + (4 << 20));
     cr_assert_eq(rd_backend_entry()->take(d, &s.m, false, &w, &err), RD_NO_MEMORY);
-    cr_assert(strstr(err.text, "3000 x 2048: 12 MB wanted") && strstr(err.text, "MB are free"), "%s", err.text);
+    cr_assert(strstr(err.text, "3000 x 2048: 12 MB wanted") && strstr(err.text, "MB are free"),
+              "%s", err.text);
     cr_assert_null(w);
     rd_backend_entry()->describe(d, &info);
     cr_assert_eq(info.bytes, before);
@@ -446,11 +469,13 @@ Test(cuda_products, no_memory_says_how_much_was_needed_and_free)
 /* ---- products ---- */
 
 /* rows, cols, outputs */
-static const int shapes[][3] = { { 1, 8, 1 },      { 7, 96, 15 },    { 31, 128, 16 },   { 32, 200, 17 },
-                                 { 33, 384, 100 }, { 65, 2048, 40 }, { 129, 200, 300 }, { 1, 2048, 512 },
-                                 { 16, 384, 33 },  { 9, 1100, 64 } };
+static const int shapes[][3] = { { 1, 8, 1 },       { 7, 96, 15 },    { 31, 128, 16 },
+                                 { 32, 200, 17 },   { 33, 384, 100 }, { 65, 2048, 40 },
+                                 { 129, 200, 300 }, { 1, 2048, 512 }, { 16, 384, 33 },
+                                 { 9, 1100, 64 } };
 
-static void check_linear(kind k, rd_precision precision, int processors, const int *shape, double limit)
+static void check_linear(kind k, rd_precision precision, int processors, const int *shape,
+                         double limit)
 {
     const rd_backend *be = rd_backend_entry();
     int rows = shape[0], cols = shape[1], outputs = shape[2];
@@ -464,15 +489,16 @@ static void check_linear(kind k, rd_precision precision, int processors, const i
     rd_device *d = device(precision, precision == RD_EXACT ? RD_FORM_STORED : form_of(k));
     rd_weight *w = take(d, &s.m, false);
     float *number = read_back(d, w, outputs, cols);
-    double *wide = widen(x, (size_t)rows * (size_t)cols), *want = multiply(wide, number, rows, cols, outputs);
+    double *wide = widen(x, (size_t)rows * (size_t)cols),
+           *want = multiply(wide, number, rows, cols, outputs);
     rd_view a = view(d, x, rows, cols), b = view(d, NULL, rows, outputs);
 
     cr_assert(!be->linear(d, b, a, w, &err), "%s", err.text);
     cr_assert(!be->download(d, got, b, &err), "%s", err.text);
     double error = far_from(got, want, n);
 
-    cr_assert(error < limit, "%s, %d processors, [%d, %d] by %d: %g", names[k], processors, rows, cols, outputs,
-              error);
+    cr_assert(error < limit, "%s, %d processors, [%d, %d] by %d: %g", names[k], processors, rows,
+              cols, outputs, error);
     be->release(d, &a);
     be->release(d, &b);
     be->drop(d, w);
@@ -495,7 +521,9 @@ Test(cuda_products, linear_of_few_rows_of_every_form_is_the_product)
 
 Test(cuda_products, linear_by_tiles_of_every_form_is_the_product)
 {
-    static const int many[][3] = { { 65, 96, 17 }, { 129, 200, 300 }, { 200, 384, 128 }, { 70, 8, 1 } };
+    static const int many[][3] = {
+        { 65, 96, 17 }, { 129, 200, 300 }, { 200, 384, 128 }, { 70, 8, 1 }
+    };
 
     for (size_t i = 0; i < sizeof many / sizeof *many; i++)
         for (int k = 0; k < KINDS; k++) {
@@ -535,7 +563,8 @@ Test(cuda_products, the_order_of_threads_changes_no_bit)
 
                 cr_assert(!be->linear(d, b, a, w, &err), "%s", err.text);
                 cr_assert(!be->download(d, seed ? again : first, b, &err), "%s", err.text);
-                cr_assert(!seed || !memcmp(first, again, ROWS * OUT * sizeof *first), "%s", names[k]);
+                cr_assert(!seed || !memcmp(first, again, ROWS * OUT * sizeof *first), "%s",
+                          names[k]);
                 be->release(d, &a);
                 be->release(d, &b);
                 be->drop(d, w);
@@ -548,13 +577,15 @@ Test(cuda_products, the_order_of_threads_changes_no_bit)
     free(again);
 }
 
-static void check_mlp(kind k, rd_precision precision, int processors, const int *shape, double limit)
+static void check_mlp(kind k, rd_precision precision, int processors, const int *shape,
+                      double limit)
 {
     const rd_backend *be = rd_backend_entry();
     int rows = shape[0], hidden = shape[1], width = shape[2];
     size_t n = (size_t)rows * (size_t)hidden;
     rd_random r = rd_random_seed((uint64_t)(rows + 3 * hidden + 5 * width));
-    source from[3] = { make(&r, k, width, hidden), make(&r, k, width, hidden), make(&r, k, hidden, width) };
+    source from[3] = { make(&r, k, width, hidden), make(&r, k, width, hidden),
+                       make(&r, k, hidden, width) };
     float *x = numbers(&r, n), *got = rd_alloc_array(n, sizeof *got), *number[3];
     rd_weight *w[3];
     rd_error err;
@@ -574,13 +605,14 @@ static void check_mlp(kind k, rd_precision precision, int processors, const int 
     rd_mlp m = { w[0], w[1], w[2] };
     rd_view a = view(d, x, rows, hidden), b = view(d, NULL, rows, hidden);
 
-    for (int again = 0; again < 2; again++) { /* scratch and halves of the first time are no help to the second */
+    for (int again = 0; again < 2;
+         again++) { /* scratch and halves of the first time are no help to the second */
         cr_assert(!be->mlp(d, b, a, &m, &err), "%s", err.text);
         cr_assert(!be->download(d, got, b, &err), "%s", err.text);
         double error = far_from(got, want, n);
 
-        cr_assert(error < limit, "%s, %d processors, [%d, %d] by %d: %g", names[k], processors, rows, hidden, width,
-                  error);
+        cr_assert(error < limit, "%s, %d processors, [%d, %d] by %d: %g", names[k], processors,
+                  rows, hidden, width, error);
     }
     be->release(d, &a);
     be->release(d, &b);
@@ -601,7 +633,9 @@ static void check_mlp(kind k, rd_precision precision, int processors, const int 
 Test(cuda_products, mlp_of_every_form_is_the_three_products)
 {
     /* rows, hidden, width */
-    static const int mlps[][3] = { { 1, 96, 15 }, { 7, 200, 130 }, { 16, 128, 64 }, { 33, 640, 100 }, { 70, 130, 200 } };
+    static const int mlps[][3] = {
+        { 1, 96, 15 }, { 7, 200, 130 }, { 16, 128, 64 }, { 33, 640, 100 }, { 70, 130, 200 }
+    };
 
     for (size_t i = 0; i < sizeof mlps / sizeof *mlps; i++)
         for (int k = 0; k < KINDS; k++) check_mlp((kind)k, RD_FAST, 132, mlps[i], half_limit);
@@ -622,7 +656,8 @@ Test(cuda_products, mlp_in_float32_is_exact_but_for_the_last_bits)
 {
     static const int mlps[][3] = { { 1, 96, 15 }, { 33, 200, 130 } };
 
-    for (size_t i = 0; i < sizeof mlps / sizeof *mlps; i++) check_mlp(F32, RD_EXACT, 132, mlps[i], exact_limit);
+    for (size_t i = 0; i < sizeof mlps / sizeof *mlps; i++)
+        check_mlp(F32, RD_EXACT, 132, mlps[i], exact_limit);
 }
 
 Test(cuda_products, a_weight_of_another_shape_is_refused)
