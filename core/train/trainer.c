@@ -28,6 +28,7 @@ struct rd_trainer {
     int packs;
     rd_rows *pack;
     float scale;
+    bool rounded;              /* what passes see now */
     bool drawn;                /* `pack` holds the next step's */
     rd_random random, undrawn; /* undrawn: the state before those were drawn */
     int64_t steps, averaged;   /* with the one under way */
@@ -200,9 +201,13 @@ static rd_status draw_pack(rd_trainer *t, rd_rows *pack, rd_error *err)
 /* Passes from now on see the weights rounded where this part of the run wants it. */
 static rd_status choose_weights(rd_trainer *t, rd_error *err)
 {
-    if (t->o.fake_int8_share <= 0.0f) return RD_OK;
-    return t->table->see_rounded(t->learner, share_done(t) >= 1.0 - (double)t->o.fake_int8_share,
-                                 err);
+    bool rounded =
+        t->o.fake_int8_share > 0.0f && share_done(t) >= 1.0 - (double)t->o.fake_int8_share;
+
+    if (rounded == t->rounded) return RD_OK;
+    if (t->table->see_rounded(t->learner, rounded, err)) return err->status;
+    t->rounded = rounded;
+    return RD_OK;
 }
 
 static rd_status draw_packs(rd_trainer *t, rd_error *err)
