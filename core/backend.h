@@ -4,14 +4,17 @@
  * plugin exports `rd_backend_entry`. Activations are float32 [rows, cols] row-major on the device
  * ("views"); weights are handed over once and become whatever the backend likes. Everything that a
  * verb needs was allocated before the pass. One thread drives a device; any number of devices may
- * be open. `.abi` must match; `.size` tells which later fields a plugin knows.
+ * be open. `.abi` must match; `.size` tells which later fields a plugin knows: those from `ceilings` on.
+ *
+ * What fails fills `err` and says so with its status. RD_NO_MEMORY (with what was needed and what was free) and RD_DEVICE
+ * (the device is gone, or cannot do this shape) while a model is opened may lead to another backend; RD_DEVICE later
+ * closes the model, which calls `drop`, `release`, `kv_close` and `close` as ever, and opens it again.
  *
  * Sources: LLaDA2.x modeling_llada2_moe.py (attention, router, experts), arXiv 2512.15745.
  */
 #ifndef RD_BACKEND_H
 #define RD_BACKEND_H
 
-#include "core/base/cancel.h"
 #include "core/base/dtype.h"
 #include "core/base/log.h"
 #include "core/base/pack.h"
@@ -45,9 +48,11 @@ typedef struct rd_device_options {
 } rd_device_options;
 
 typedef struct rd_device_info {
-    const char *isa; /* the path in use, with what it multiplies in: "avx512-bf16-vnni" */
-    int threads;
+    const char *
+        isa; /* the path in use, with what it multiplies in: "avx512-bf16-vnni"; of a GPU its name first */
+    int threads;  /* 0: not counted in threads */
     size_t bytes; /* held by this device now */
+    int rows;     /* of one pass that it works well with, for what is computed in chunks; 0: as few as one likes */
 } rd_device_info;
 
 /* What the hardware does at best, multiplications and additions counted apart. */
@@ -58,6 +63,14 @@ typedef struct rd_ceilings {
     double
         bf16_flop_s; /* bf16 products summed in float32; float32 ones where it has none of those */
 } rd_ceilings;
+
+/* Random numbers in place of a matrix' data, for models that are only a shape: both signs alike, with about this root mean
+ * square, in whatever form the matrix would have; the first `zero_rows` rows are zero. The same seed gives the same. */
+typedef struct rd_random_fill {
+    uint64_t seed;
+    float rms;
+    int zero_rows;
+} rd_random_fill;
 
 /* A matrix as it stands in a file: rows x cols row-major, any alignment. `scale` (one float a row)
  * comes with I8. A vector is one row. */
@@ -70,6 +83,7 @@ typedef struct rd_matrix {
      * row of the panels; the bytes stay where they are for as long as the device is open, so that a backend may use
      * them in place. */
     rd_pack pack;
+    const rd_random_fill *fill; /* not NULL: `data` and `scale` are NULL, if the backend `fills` */
 } rd_matrix;
 
 /* Activations on the device: float32 [rows, cols]. */
@@ -216,9 +230,16 @@ typedef struct rd_backend {
      * `kv_layout` names their order, for whoever stores them. NULL: device memory, kv_read and kv_write alone. */
     const char *kv_layout;
     void *(*kv_host)(rd_device *d, rd_kv *kv, int block);
+
+    bool fills; /* `take` knows rd_matrix.fill */
+
+    /* Whether a device can be opened here, else why not: RD_DEVICE, "no CUDA driver: libcuda.so.1 is not there". Opens
+     * nothing that stays open; any thread. NULL: it always can. */
+    rd_status (*probe)(rd_error *err);
 } rd_backend;
 
-/* The one symbol that a plugin exports. */
+/* The one symbol that a plugin exports (core/plugin.h says where it must lie and what is checked). It is called once;
+ * what it returns is good for the life of the process. */
 typedef const rd_backend *(*rd_backend_entry_fn)(void);
 
 #endif

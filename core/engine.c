@@ -1,6 +1,7 @@
 /* engine.c - a model, its tokenizer and its pool of finished blocks; requests to runs. */
 #include "core/engine.h"
 
+#include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/decode/chat_prompt.h"
 #include "core/decode/draft.h"
@@ -36,6 +37,7 @@ struct rd_engine {
     int32_t stop[9];
     int n_stop;
     char about[160];
+    char fell_back[sizeof((rd_error *)0)->text];
 };
 
 struct rd_run {
@@ -140,24 +142,27 @@ static rd_status check_control(const rd_engine *e, const char *dir, rd_error *er
     return RD_OK;
 }
 
-rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *err)
+static void describe(rd_engine *e, const char *backend)
+{
+    rd_device_info info = { 0 };
+    char threads[32] = "";
+
+    rd_model_describe(e->model, &info);
+    if (info.threads > 0) snprintf(threads, sizeof threads, ", %d threads", info.threads);
+    snprintf(e->about, sizeof e->about, "%s %s%s, %zu MB", backend, info.isa, threads,
+             info.bytes >> 20);
+}
+
+static rd_status open_on(const rd_backend *backend, const rd_engine_options *o, const char *dir,
+                         rd_engine **out, rd_error *err)
 {
     rd_engine *e = rd_alloc0(sizeof *e);
-    rd_model_options m = { .device = { .threads = o->threads, .isa = o->isa, .precision = RD_FAST },
+    rd_model_options m = { .backend = backend,
+                           .device = { .threads = o->threads, .isa = o->isa, .precision = RD_FAST },
                            .max_rows = 384,
                            .kv_blocks = KV_BLOCKS,
                            .kv_bytes = o->pool_bytes ? o->pool_bytes : POOL_BYTES };
-    char dir[4096];
-    rd_device_info info;
-    rd_error local = { 0 };
 
-    if (!err) err = &local;
-    if (o->model && snprintf(dir, sizeof dir, "%s", o->model) >= (int)sizeof dir) {
-        rd_fail(err, RD_INVALID, "%s: too long a name", o->model);
-        goto fail;
-    }
-    if (!o->model && rd_engine_builtin(dir, sizeof dir, err)) goto fail;
-    if (rd_backend_find(o->backend, &m.backend, err)) goto fail;
     if (rd_tokenizer_open(dir, &e->tokenizer, err)) goto fail;
     if (rd_model_open(dir, &m, &e->model, err)) goto fail;
     collect_ids(e, rd_model_config_of(e->model));
@@ -178,14 +183,47 @@ rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *
     collect_banned(e);
     e->pool = rd_kv_pool_new(rd_model_kv_blocks(e->model), rd_model_block_size(e->model));
     e->exchange = rd_kv_exchange_new(e->model, e->pool, o->store);
-    rd_model_describe(e->model, &info);
-    snprintf(e->about, sizeof e->about, "%s %s, %d threads, %zu MB", m.backend->name, info.isa,
-             info.threads, info.bytes >> 20);
+    describe(e, backend->name);
     *out = e;
     return RD_OK;
 fail:
     rd_engine_close(e);
     return err->status;
+}
+
+/* Only what another backend would be spared. */
+static bool may_fall_back(const rd_engine_options *o, const rd_backend *failed, rd_status status)
+{
+    if (failed == rd_cpu_backend()) return false;
+    if (rd_backend_is_auto(o->backend)) return status == RD_NO_MEMORY || status == RD_DEVICE;
+    return o->fall_back && (!failed || status == RD_NO_MEMORY || status == RD_DEVICE);
+}
+
+rd_status rd_engine_open(const rd_engine_options *o, rd_engine **out, rd_error *err)
+{
+    const rd_backend *backend = NULL;
+    char dir[4096];
+    rd_error local, why = { 0 }, said = { 0 };
+
+    if (!err) err = &local;
+    if (o->model && snprintf(dir, sizeof dir, "%s", o->model) >= (int)sizeof dir)
+        return rd_fail(err, RD_INVALID, "%s: too long a name", o->model);
+    if (!o->model && rd_engine_builtin(dir, sizeof dir, err)) return err->status;
+    if (o->plugins && rd_plugins_look(o->plugins, &why)) rd_log(RD_LOG_WARN, "%s", why.text);
+    why = (rd_error){ 0 };
+    if (!rd_backend_find(rd_backend_for_isa(o->backend, o->isa), &backend, &why) &&
+        !open_on(backend, o, dir, out, &why))
+        return RD_OK;
+    if (!may_fall_back(o, backend, why.status)) {
+        *err = why;
+        return why.status;
+    }
+    rd_fail(&said, why.status, "%s%s%s; the CPU is used", backend ? backend->name : "",
+            backend ? ": " : "", why.text);
+    rd_log(RD_LOG_WARN, "%s", said.text);
+    if (open_on(rd_cpu_backend(), o, dir, out, err)) return err->status;
+    memcpy((*out)->fell_back, said.text, sizeof said.text);
+    return RD_OK;
 }
 
 void rd_engine_close(rd_engine *e)
@@ -243,6 +281,11 @@ void rd_engine_stat(const rd_engine *e, rd_engine_stats *out)
 const char *rd_engine_describe(rd_engine *e)
 {
     return e->about;
+}
+
+const char *rd_engine_fell_back(const rd_engine *e)
+{
+    return e->fell_back;
 }
 
 /* ---- runs ---- */

@@ -27,10 +27,14 @@ typedef struct rd_engine rd_engine;
 typedef struct rd_run rd_run;
 
 typedef struct rd_engine_options {
-    const char *model;   /* folder; NULL: the built-in model */
-    const char *backend; /* NULL: the best */
-    const char *isa;     /* NULL: the best */
-    int threads;         /* 0: as many as cores */
+    const char *model; /* folder; NULL: the built-in model */
+    const char *
+        backend; /* NULL, "auto": the best, the CPU where that one has no room for the model or fails */
+    const char *
+        plugins; /* folder in which backends are looked for first; NULL: no other than the usual ones */
+    const char *isa; /* NULL: the best; the CPU's */
+    int threads;     /* 0: as many as cores */
+    bool fall_back;  /* the CPU for a backend that was named, too, where it is not there or fails */
     size_t
         pool_bytes; /* for finished blocks in memory; 0, and what is too little for a run: a usual amount */
     const rd_kv_store
@@ -151,5 +155,7 @@ typedef struct rd_engine_stats {
 RD_PUBLIC void rd_engine_stat(const rd_engine *e, rd_engine_stats *out);
 /* What is loaded, for messages: "cpu avx512-bf16-vnni, 2 threads, 35 MB". Borrowed. */
 RD_PUBLIC const char *rd_engine_describe(rd_engine *e);
+/* Why it runs on the CPU and not on the backend that was wanted; "": it runs on that. Borrowed. */
+RD_PUBLIC const char *rd_engine_fell_back(const rd_engine *e);
 
 #endif

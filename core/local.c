@@ -41,7 +41,9 @@ static void local_about(void *self, rd_runner_about *out)
     *out = (rd_runner_about){ .gate = rd_engine_gate(self),
                               .follows_instructions = rd_engine_follows_instructions(self),
                               .identity = rd_engine_identity(self) };
+    out->may_be_lost = strncmp(rd_engine_describe(self), "cpu ", 4) != 0;
     snprintf(out->text, sizeof out->text, "%s", rd_engine_describe(self));
+    snprintf(out->fell_back, sizeof out->fell_back, "%s", rd_engine_fell_back(self));
 }
 
 static rd_status local_start(void *self, const rd_request *rq, void **run, rd_error *err)

@@ -11,8 +11,10 @@
 
 /* What it is, once open. */
 typedef struct rd_runner_about {
-    char text[160]; /* for people: backend, threads, memory */
-    float gate;     /* rd_engine_gate */
+    char text[160];      /* for people: backend, threads, memory */
+    char fell_back[256]; /* rd_engine_fell_back */
+    bool may_be_lost;    /* it runs on a device of its own and not on the CPU */
+    float gate;          /* rd_engine_gate */
     bool follows_instructions;
     rd_key identity; /* rd_engine_identity; none: answers must not be kept */
 } rd_runner_about;

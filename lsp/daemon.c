@@ -103,9 +103,13 @@ static json_t *status_model(rd_daemon *d)
     rd_model_state s = { 0 };
 
     rd_worker_state(d->worker, &s);
-    return json_pack("{s:s, s:s, s:f, s:f, s:b}", "state", phases[s.phase], "about", s.about,
-                     "step_ms", s.step_ms, "gate", (double)s.gate, "follows_instructions",
-                     s.follows_instructions);
+    json_t *j = json_pack("{s:s, s:f, s:f, s:b}", "state", phases[s.phase], "step_ms", s.step_ms,
+                          "gate", (double)s.gate, "follows_instructions", s.follows_instructions);
+
+    json_object_set_new(j, "about", rd_repair_string(s.about, strlen(s.about)));
+    if (*s.fell_back)
+        json_object_set_new(j, "fell_back", rd_repair_string(s.fell_back, strlen(s.fell_back)));
+    return j;
 }
 
 /* Of all files in the folder. */
@@ -168,6 +172,7 @@ static json_t *status(void *self)
 static bool same_model(const rd_model_state *a, const rd_model_state *b)
 {
     return a->phase == b->phase && a->gate == b->gate && !strcmp(a->about, b->about) &&
+           !strcmp(a->fell_back, b->fell_back) &&
            a->follows_instructions == b->follows_instructions;
 }
 
@@ -405,6 +410,8 @@ int rd_daemon_run(const rd_daemon_options *o)
         .runner = o->runner,
         .engine = { .model = c->model,
                     .backend = c->backend,
+                    .plugins = c->plugin_dir,
+                    .fall_back = c->backend_fallback,
                     .threads = c->threads,
                     .pool_bytes = (size_t)c->pool_mb << 20 },
         .keeper = d.keeper,

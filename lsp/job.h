@@ -97,6 +97,8 @@ typedef enum rd_model_phase {
 typedef struct rd_model_state {
     rd_model_phase phase;
     char about[256];
+    char fell_back
+        [256]; /* RD_MODEL_READY: why it is on the CPU and not where it was wanted; "": it is */
     float gate;
     bool follows_instructions;
     double step_ms; /* a typical step of the last jobs; 0: not known */

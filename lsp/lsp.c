@@ -136,12 +136,20 @@ void rd_lsp_wake(rd_lsp *l)
 
 /* ---- status ---- */
 
+/* Once for each reason: the user wanted something else, or pays for a GPU. */
+static void say_fell_back(rd_lsp *l, const rd_model_state *m)
+{
+    if (!*m->fell_back || !strcmp(l->fell_back, m->fell_back)) return;
+    memcpy(l->fell_back, m->fell_back, sizeof l->fell_back);
+    rd_lsp_show(l, 2, m->fell_back);
+}
+
 /* `$/redraft/status`, when it says something else than before. */
 static void send_status(rd_lsp *l)
 {
     rd_model_state m;
     const char *kind = "Normal";
-    char message[260], line[sizeof l->status];
+    char message[sizeof l->status - 20], line[sizeof l->status];
 
     model_of(l, &m);
     snprintf(message, sizeof message, "%s", m.about);
@@ -157,7 +165,11 @@ static void send_status(rd_lsp *l)
     } else if (*l->reason) {
         kind = l->trouble ? "Warning" : "Inactive";
         snprintf(message, sizeof message, "%s", l->reason);
+    } else if (*m.fell_back) {
+        kind = "Warning";
+        snprintf(message, sizeof message, "%s (%s)", m.fell_back, m.about);
     }
+    if (l->settings.enable) say_fell_back(l, &m);
     bool busy = m.phase == RD_MODEL_LOADING;
 
     snprintf(line, sizeof line, "%s%d%s", kind, busy, message);

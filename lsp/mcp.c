@@ -325,6 +325,7 @@ static json_t *status_for_agents(json_t *all)
         if (value) json_object_set(some, shown[i], value);
     }
     json_object_del(json_object_get(some, "model"), "step_ms");
+    json_object_del(json_object_get(some, "model"), "fell_back"); /* it names the model's folder */
     json_decref(all);
     return some;
 }

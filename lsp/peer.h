@@ -76,7 +76,8 @@ struct rd_lsp {
     rd_actions *actions;
     int64_t configuration_ask; /* workspace/configuration in flight; 0: none */
     double looked_ms;          /* when all documents were judged last */
-    char status[320];          /* as it was sent last */
+    char status[640];          /* as it was sent last */
+    char fell_back[256];       /* rd_model_state; as it was said last */
     char reason[200]; /* why nothing is done for the document last asked about; "": something is */
     bool trouble;     /* and that is a fault, not a rule */
     double loading_since, progress_due; /* of the model's loading; 0: none */

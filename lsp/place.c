@@ -53,6 +53,7 @@ static const struct {
     { "CUDA_VISIBLE_DEVICES", false, true },
     { "REDRAFT_MODEL", true, true },
     { "REDRAFT_BACKEND", false, true },
+    { "REDRAFT_PLUGINS", true, true },
     { "REDRAFT_CACHE_DIR", true, true },
     { "REDRAFT_LOG", false, true },
 };

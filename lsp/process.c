@@ -252,6 +252,8 @@ static void print_status(const json_t *s)
            json_number_value(json_object_get(s, "uptime_s")));
     printf("model    %s, %s\n", json_string_value(json_object_get(model, "state")),
            json_string_value(json_object_get(model, "about")));
+    if (json_object_get(model, "fell_back"))
+        printf("         %s\n", json_string_value(json_object_get(model, "fell_back")));
     printf("clients  %d, jobs %d\n", (int)json_integer_value(json_object_get(s, "clients")),
            (int)json_integer_value(json_object_get(s, "jobs")));
     printf("memory   %.1f MB, %d threads, %d descriptors\n",

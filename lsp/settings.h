@@ -31,11 +31,12 @@ typedef struct rd_settings {
 
 /* The process' own: model, backend, threads, what is kept, times of the daemon, log. */
 typedef struct rd_config {
-    rd_settings client;                /* the user's settings for every client */
-    char *model, *backend, *cache_dir; /* NULL: the usual one; paths are absolute */
-    char *log;                         /* "error", "warn", "info" or "debug" */
-    char *cache_format;                /* "raw", "bf16" or "int8" */
-    int cache_mb, cache_days;          /* 0: no file; whatever its age */
+    rd_settings client;                             /* the user's settings for every client */
+    char *model, *backend, *cache_dir, *plugin_dir; /* NULL: the usual one; paths are absolute */
+    bool backend_fallback;
+    char *log;                /* "error", "warn", "info" or "debug" */
+    char *cache_format;       /* "raw", "bf16" or "int8" */
+    int cache_mb, cache_days; /* 0: no file; whatever its age */
     bool cache_any_place;
     int pool_mb; /* 0: a usual amount */
     int threads;

@@ -40,7 +40,9 @@ static const char *default_of(const rd_setting *s, const rd_config *c, rd_buf *t
     if (s->kind == RD_SETTING_LANGUAGES) return "`{}`";
     if (s->kind == RD_SETTING_WORD) return "the best";
     if (s->kind == RD_SETTING_PATH)
-        return s->at == offsetof(rd_config, model) ? "built in" : "the usual place";
+        return s->at == offsetof(rd_config, model)        ? "built in"
+               : s->at == offsetof(rd_config, plugin_dir) ? "none"
+                                                          : "the usual place";
     rd_setting_write_value(text, s, place);
     return text->data;
 }

@@ -48,7 +48,13 @@ const rd_setting rd_settings_table[] = {
     { "model", RD_SETTING_PATH, OWN(model), .environment = "REDRAFT_MODEL",
       .help = "the model's folder" },
     { "backend", RD_SETTING_WORD, OWN(backend), .environment = "REDRAFT_BACKEND",
-      .help = "what computes: `cpu`, `cuda`, ..." },
+      .help = "what computes: `cpu`, `cuda`, ...; the best is `cuda` where there is a GPU with "
+              "room for the model, else `cpu`" },
+    { "backendFallback", RD_SETTING_FLAG, OWN(backend_fallback),
+      .help = "the CPU also for a `backend` that was named, where it is not there, has no room or "
+              "fails" },
+    { "pluginDir", RD_SETTING_PATH, OWN(plugin_dir), .environment = "REDRAFT_PLUGINS",
+      .help = "a folder in which backends are looked for first (`plugins.md`)" },
     { "threads", RD_SETTING_COUNT, OWN(threads), .most = 1024, .help = "0: as many as cores" },
     { "cacheDir", RD_SETTING_PATH, OWN(cache_dir), .environment = "REDRAFT_CACHE_DIR",
       .help = "where finished work is kept" },
@@ -255,6 +261,7 @@ void rd_config_clear(rd_config *c)
     free(c->model);
     free(c->backend);
     free(c->cache_dir);
+    free(c->plugin_dir);
     free(c->cache_format);
     free(c->log);
 }

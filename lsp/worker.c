@@ -7,7 +7,9 @@
 #include "lsp/worker.h"
 
 #include "core/base/clock.h"
+#include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/plugin.h"
 #include "lsp/answer.h"
 #include "lsp/thread.h"
 #include "lsp/work.h"
@@ -18,7 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RETRY_MS = 1000, TIMES = 15, STEPS_NAMED = 64, KINDS = RD_JOB_WARM + 1 };
+/* LOSSES_MOST: of the device in a row, no job done in between; then the CPU is used where that is allowed. */
+enum { RETRY_MS = 1000, LOSSES_MOST = 2, TIMES = 15, STEPS_NAMED = 64, KINDS = RD_JOB_WARM + 1 };
 
 typedef struct entry {
     rd_work work;
@@ -55,6 +58,9 @@ struct rd_worker {
     rd_key identity;
     double failed_ms;
     rd_error failure;
+    bool may_be_lost; /* rd_runner_about */
+    int losses;       /* of the device since a job was last done on it */
+    rd_error loss;
     double times[TIMES]; /* of the last steps */
     int n_times;
     /* Written once, so that whoever reads a name never meets one that is being written. */
@@ -228,6 +234,7 @@ static void set_phase(rd_worker *w, rd_model_phase phase, const char *about)
 {
     w->state.phase = phase;
     snprintf(w->state.about, sizeof w->state.about, "%s", about);
+    if (phase != RD_MODEL_READY) *w->state.fell_back = 0;
     tell(w);
 }
 
@@ -241,6 +248,31 @@ static void fail_all(rd_worker *w)
     end_those_over(w);
     for (entry *e; (e = first_entry(w));) give_back_unbegun(w, e, w->failure.status, &w->failure);
     tell(w);
+}
+
+/* A device that opens and is lost at once, again and again, is left alone until the daemon ends. */
+static bool leaves_device(const rd_worker *w)
+{
+    const rd_engine_options *o = &w->o.engine;
+
+    return w->losses >= LOSSES_MOST && (o->fall_back || rd_backend_is_auto(o->backend));
+}
+
+static rd_status try_open(rd_worker *w, rd_runner_about *about)
+{
+    rd_engine_options o = w->o.engine;
+    rd_error said = { 0 };
+
+    if (leaves_device(w)) {
+        o.backend = "cpu";
+        rd_fail(&said, RD_DEVICE, "%s, %d times in a row; the CPU is used", w->loss.text,
+                w->losses);
+        rd_log(RD_LOG_WARN, "%s", said.text);
+    }
+    if (w->o.runner->open(&o, &w->engine, &w->failure)) return w->failure.status;
+    w->o.runner->about(w->engine, about);
+    if (said.status) memcpy(about->fell_back, said.text, sizeof about->fell_back);
+    return RD_OK;
 }
 
 /* A model that was found missing a moment ago is still missing. */
@@ -257,9 +289,9 @@ static void open_engine(rd_worker *w)
     unlock(w);
     name_now(w, "loading");
     w->failure = (rd_error){ 0 };
-    rd_status status = w->o.runner->open(&w->o.engine, &w->engine, &w->failure);
+    rd_status status = try_open(w, &about);
 
-    if (!status) w->o.runner->about(w->engine, &about);
+    w->may_be_lost = about.may_be_lost;
     name_now(w, "");
     lock(w);
     if (status) {
@@ -272,6 +304,7 @@ static void open_engine(rd_worker *w)
     w->identity = about.identity;
     w->state.gate = about.gate;
     w->state.follows_instructions = about.follows_instructions;
+    memcpy(w->state.fell_back, about.fell_back, sizeof w->state.fell_back);
     set_phase(w, RD_MODEL_READY, about.text);
 }
 
@@ -289,6 +322,15 @@ static void close_engine(rd_worker *w)
     lock(w);
     w->stats = (rd_engine_stats){ 0 };
     set_phase(w, RD_MODEL_AWAY, "");
+}
+
+/* The next job opens it again. */
+static void lose_engine(rd_worker *w, const rd_error *why)
+{
+    rd_log(RD_LOG_WARN, "the engine is closed: %s", why->text);
+    if (w->may_be_lost) w->losses++;
+    w->loss = *why;
+    close_engine(w);
 }
 
 /* ---- a turn ---- */
@@ -425,7 +467,9 @@ static void take_turn(rd_worker *w, entry *e)
         lock(w);
         return;
     }
-    if (status || k->done) {
+    bool done = k->done;
+
+    if (status || done) {
         finish(w, e, status, &err);
     } else if (k->job->watch && !score) {
         rd_event *ev = new_event(k->job);
@@ -439,7 +483,8 @@ static void take_turn(rd_worker *w, entry *e)
     }
     note_stats(w);
     if (!status && !score) w->state.step_ms = typical_ms(w, ms);
-    if (status == RD_DEVICE) close_engine(w);
+    if (status == RD_DEVICE) lose_engine(w, &err);
+    if (!status && done && w->may_be_lost) w->losses = 0;
 }
 
 /* ---- the thread ---- */

@@ -165,7 +165,8 @@ rd_status rd_forward(rd_model *m, const rd_pass *p, rd_error *err)
     return be->end(m->device, err);
 fail:
     be->end(m->device, NULL);
-    return err->status;
+    return err->status ? err->status
+                       : rd_fail(err, RD_DEVICE, "the device failed and said nothing");
 }
 
 rd_status rd_forward_picks(rd_model *m, int rows, const rd_pick_query *query, rd_pick *out,

@@ -402,7 +402,8 @@ static rd_status open_model(job *j, rd_error *err)
     if (!rd_args_int(j->a, "--threads", 1, 256, &o.device.threads)) return RD_INVALID;
     snprintf(dir, sizeof dir, "%s", name);
     if (!strcmp(name, "builtin") && rd_engine_builtin(dir, sizeof dir, err)) return err->status;
-    if (rd_backend_find(rd_args_text(j->a, "--backend"), &o.backend, err) ||
+    if (rd_backend_find(rd_backend_for_isa(rd_args_text(j->a, "--backend"), o.device.isa),
+                        &o.backend, err) ||
         rd_tokenizer_open(dir, &j->tokenizer, err) || rd_model_open(dir, &o, &j->model, err) ||
         find_ids(j, name, err))
         return err->status;

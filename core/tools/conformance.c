@@ -398,7 +398,8 @@ int rd_tool_conformance(const rd_args *a)
 
     if (rd_args_count(a) == 0) return rd_tool_usage(a, "which folders?");
     if (!rd_args_int(a, "--threads", 1, 256, &r.device.threads)) return 2;
-    if (rd_backend_find(rd_args_text(a, "--backend"), &r.backend, &err))
+    if (rd_backend_find(rd_backend_for_isa(rd_args_text(a, "--backend"), r.device.isa), &r.backend,
+                        &err))
         return rd_tool_fail(a, &err);
     for (int i = 0; i < rd_args_count(a); i++) {
         char *dir = rd_copy_text(rd_args_at(a, i), strlen(rd_args_at(a, i)));

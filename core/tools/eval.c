@@ -208,13 +208,11 @@ static rd_status answer_floors(job *j, rd_error *err)
 
 static rd_status measure_bits(job *j, rd_error *err)
 {
-    const rd_backend *backend;
+    const rd_backend *backend = rd_cpu_backend(); /* the trainer's arrays are in host memory */
     rd_device_options d = { .threads = 1, .precision = RD_FAST };
     rd_device *device = NULL;
     rd_status status;
 
-    if (rd_backend_find(rd_args_text(j->a, "--backend"), &backend, err)) return err->status;
-    if (!backend->gemm) return RD_OK;
     if (backend->open(&d, &device, err)) return err->status;
     status = rd_bits_model(&j->report.cases, j->model, (rd_product){ device, backend->gemm },
                            &j->report.bits_model, err);

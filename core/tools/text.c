@@ -211,27 +211,39 @@ int rd_tool_score(const rd_args *a)
     return status;
 }
 
+/* What a backend runs on; opened for it. */
+static rd_status describe(const rd_backend *be, rd_buf *out, rd_error *err)
+{
+    rd_device *d = NULL;
+    rd_device_info info = { 0 };
+
+    if (be->open(&(rd_device_options){ 0 }, &d, err)) return err->status;
+    be->describe(d, &info);
+    rd_buf_text(out, info.isa);
+    if (info.threads > 0) rd_buf_format(out, ", %d threads", info.threads);
+    be->close(d);
+    return RD_OK;
+}
+
 int rd_tool_plugins(const rd_args *a)
 {
-    const char *name, *refused;
+    rd_plugin_row *rows;
 
     if (rd_args_count(a)) return rd_tool_usage(a, "it takes no arguments");
-    for (int i = 0; rd_backend_list(i, &name, &refused); i++) {
-        rd_device *d = NULL;
-        const rd_backend *be;
-        rd_device_info info;
+    size_t n = rd_plugins_list(&rows);
+
+    for (size_t i = 0; i < n; i++) {
+        rd_buf text = { 0 };
         rd_error err = { 0 };
 
-        if (refused) {
-            printf("%-6s no: %s\n", name, refused);
-        } else if (rd_backend_find(name, &be, &err) ||
-                   be->open(&(rd_device_options){ 0 }, &d, &err)) {
-            printf("%-6s no: %s\n", name, err.text);
-        } else {
-            be->describe(d, &info);
-            printf("%-6s yes: %s, %d threads\n", name, info.isa, info.threads);
-            be->close(d);
-        }
+        if (!rows[i].backend)
+            printf("%-6s no: %s\n", rows[i].name, rows[i].why);
+        else if (describe(rows[i].backend, &text, &err))
+            printf("%-6s no: %s\n", rows[i].name, err.text);
+        else
+            printf("%-6s yes: %s\n", rows[i].name, text.data);
+        rd_buf_clear(&text);
     }
+    free(rows);
     return 0;
 }

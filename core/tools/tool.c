@@ -1,7 +1,9 @@
 /* tool.c - finds the command, parses its options against the table, prints help from it. */
 #include "core/tools/tool.h"
 
+#include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/plugin.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,8 +18,8 @@ enum { ARGS_MOST = 4096 };
 
 static const rd_option model_options[] = {
     { "--model", "DIR", "model folder; the built-in model without it" },
-    { "--backend", "NAME", "cpu, cuda or auto" },
-    { "--isa", "NAME", "plain, avx2 or avx512; the best without it" },
+    { "--backend", "NAME", "cpu, cuda or auto, the best there is; auto without it" },
+    { "--isa", "NAME", "the CPU's: plain, avx2 or avx512; the best without it" },
     { "--threads", "N", "threads; as many as cores without it" },
     { NULL, NULL, NULL },
 };
@@ -336,6 +338,16 @@ static int run_table(int argc, char **argv, const rd_command *commands)
     return 2;
 }
 
+/* Where plugins may lie too, if the user says so. A call that needs none of them must not fail for it. */
+static void look_for_plugins(void)
+{
+    const char *folder = getenv("REDRAFT_PLUGINS");
+    rd_error err = { 0 };
+
+    if (folder && *folder && rd_plugins_look(folder, &err))
+        rd_log(RD_LOG_WARN, "REDRAFT_PLUGINS: %s", err.text);
+}
+
 int rd_tools_main(int argc, char **argv, const rd_command *more)
 {
     const rd_command *commands = join_tables(more);
@@ -344,6 +356,7 @@ int rd_tools_main(int argc, char **argv, const rd_command *more)
     signal(SIGPIPE, SIG_IGN); /* a reader that is gone is an error of writing, */
     signal(SIGXFSZ, SIG_IGN); /* and so is a file that may not grow */
     signal(SIGBUS, on_lost_page);
+    look_for_plugins();
     int status = run_table(argc, argv, commands);
 
     free((void *)commands);

@@ -27,8 +27,9 @@ extern "C" {
 enum { CUDA_COLS = 128 };
 
 /* Numbers of a weight. F32: exact. BF16: products in bf16. E4M3: `scale` [ceil(rows / 128)][stride / 128] float; I8: `scale`
- * [rows]; I4: groups of 32 numbers in 16 bytes, `scale` [rows][stride / 32]: these three are multiplied as halves.
- * Number 8 j + 2 i + h (h 0 or 1) of an I4 group, plus 8, stands in bits 4 i + 16 h of the group's word j. */
+ * [rows]; I4: groups of 32 numbers in 16 bytes, whole steps `step` [rows][stride / 32], `scale` [rows], a number being
+ * q * step * scale: these three are multiplied as halves, in which q * step is exact. Number 8 j + 2 i + h (h 0 or 1) of an
+ * I4 group, plus 8, stands in bits 4 i + 16 h of the group's word j. */
 typedef enum cuda_form { CUDA_F32, CUDA_BF16, CUDA_E4M3, CUDA_I8, CUDA_I4 } cuda_form;
 
 struct rd_weight {
@@ -37,6 +38,7 @@ struct rd_weight {
     void *data;             /* device memory, at a multiple of 256 bytes */
     float *scale;           /* device memory or NULL */
     size_t bytes;
+    uint8_t *step; /* I4: device memory, behind the numbers in `data`; else NULL */
 };
 
 /* ---- 16-bit copies of activations ---- */
@@ -86,10 +88,19 @@ struct rd_device {
     rd_pick *picks; /* mapped host memory, [picks_most]; picks_device: the same as the device sees it */
     rd_pick *picks_device;
     int picks_most;
+    cuda_half main_half; /* what most of the weights taken so far multiply */
+    struct cuda_slab *slab; /* [slabs] */
+    int slabs;
+    bool no_graphs;      /* isa "no-graphs": every pass is launched command by command */
+    char isa[96];        /* for describe: "NVIDIA H200, sm_90-fp8" */
+    bool lost;           /* an error that stays: every verb fails from then on */
+    cudaEvent_t idle;    /* behind the last thing that was launched */
     /* While running: rows that CUDA_SLOT_HALF holds a copy of. A command that writes to a view which may be `half_of` says so
      * by cuda_forget_half. */
     const float *half_of;
     cuda_half half_kind;
+    size_t half_bytes[3];     /* of weights taken, by cuda_half: what main_half is chosen by */
+    struct cuda_stage *stage; /* weights.cu: what a weight goes through on its way here; NULL before the first */
 };
 
 /* ---- help for verbs (cuda.cu) ---- */
@@ -99,6 +110,12 @@ CUDA_LOCAL rd_status cuda_status(cudaError_t e, const char *what, rd_error *err)
 /* Device memory that counts in d->bytes; RD_NO_MEMORY says how much was needed and how much is free. */
 CUDA_LOCAL rd_status cuda_get(rd_device *d, void **out, size_t bytes, const char *what, rd_error *err);
 CUDA_LOCAL void cuda_put(rd_device *d, void *memory, size_t bytes);
+/* The same for weights: pieces of large slabs, at multiples of 256 bytes, for a model has tens of thousands and the driver gives
+ * 2 MB at a time. A slab goes back when its last piece does. */
+CUDA_LOCAL rd_status cuda_get_piece(rd_device *d, void **out, size_t bytes, const char *what, rd_error *err);
+CUDA_LOCAL void cuda_put_piece(rd_device *d, void *memory);
+/* Before device memory goes that recorded passes may name: waits, and forgets their graphs. */
+CUDA_LOCAL void cuda_forget_passes(rd_device *d);
 /* While recording: `slot` holds at least so many bytes when the commands run. */
 CUDA_LOCAL rd_status cuda_room(rd_device *d, cuda_slot slot, size_t bytes, rd_error *err);
 /* While running: where it is. */
@@ -141,11 +158,15 @@ static inline cuda_half cuda_half_of(cuda_form f)
 /* weights.cu */
 CUDA_LOCAL rd_status cuda_take(rd_device *d, const rd_matrix *m, bool exact, rd_weight **out, rd_error *err);
 CUDA_LOCAL void cuda_drop(rd_device *d, rd_weight *w);
+CUDA_LOCAL void cuda_weights_close(rd_device *d);
 /* rows.cu */
 CUDA_LOCAL rd_status cuda_embed(rd_device *d, rd_view out, const rd_weight *table, const int32_t *tokens, rd_error *err);
 CUDA_LOCAL rd_status cuda_norm(rd_device *d, rd_view out, rd_view x, const rd_weight *weight, float eps, rd_error *err);
 CUDA_LOCAL rd_status cuda_add(rd_device *d, rd_view x, rd_view y, rd_error *err);
 /* linear.cu */
+/* Once, when a device is opened: what kernels of products ask of it. */
+CUDA_LOCAL rd_status cuda_linear_open(rd_device *d, rd_error *err);
+CUDA_LOCAL void cuda_linear_close(rd_device *d);
 CUDA_LOCAL rd_status cuda_linear(rd_device *d, rd_view out, rd_view x, const rd_weight *w, rd_error *err);
 CUDA_LOCAL rd_status cuda_mlp(rd_device *d, rd_view out, rd_view x, const rd_mlp *m, rd_error *err);
 /* moe.cu */

@@ -239,6 +239,17 @@ static __device__ inline float gpu_warp_max(float x)
     return x;
 }
 
+/* The largest over the warp, to all of it. */
+static __device__ inline unsigned gpu_warp_max_u32(unsigned x)
+{
+#ifdef RD_EMULATED
+    for (int by = GPU_WARP / 2; by > 0; by /= 2) x = max(x, __shfl_xor_sync(GPU_ALL, x, by));
+    return x;
+#else
+    return __reduce_max_sync(GPU_ALL, x);
+#endif
+}
+
 /* The sum over all threads of the block, to all of them; `room` is shared, [32]. blockDim.x a multiple of 32. */
 static __device__ inline float gpu_block_sum(float x, float *room)
 {

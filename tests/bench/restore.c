@@ -65,7 +65,7 @@ static rd_model *open_builtin(void)
     rd_model *m = NULL;
     rd_error err = { 0 };
 
-    if (rd_engine_builtin(dir, sizeof dir, &err) || rd_backend_find(NULL, &o.backend, &err) ||
+    if (rd_engine_builtin(dir, sizeof dir, &err) || rd_backend_find("cpu", &o.backend, &err) ||
         rd_model_open(dir, &o, &m, &err))
         stop("the built-in model", &err);
     return m;
@@ -92,7 +92,7 @@ static rd_model *open_mini(void)
     c.eos_count = 0;
     rd_weight_source from = rd_random_weights_init(&w, &c, RD_PACK_NONE, 1);
 
-    if (rd_backend_find(NULL, &o.backend, &err) || rd_model_open_from(&c, &from, &o, &m, &err))
+    if (rd_backend_find("cpu", &o.backend, &err) || rd_model_open_from(&c, &from, &o, &m, &err))
         stop("a model with the blocks of llada2.1-mini", &err);
     rd_random_weights_clear(&w);
     return m;

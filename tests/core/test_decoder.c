@@ -40,7 +40,7 @@ static rd_model *open_model(const char *dir, const char *isa, bool scripted, int
     rd_model *m = NULL;
     rd_error err;
 
-    cr_assert(!rd_backend_find(NULL, &o.backend, &err), "%s", err.text);
+    cr_assert(!rd_backend_find("cpu", &o.backend, &err), "%s", err.text);
     table = *o.backend;
     if (scripted) {
         table.pick = scripted_pick;

@@ -23,7 +23,7 @@ static bed open_bed_of(const char *dir, rd_edit_ids ids, int rows)
     bed b = { 0 };
     rd_error err;
 
-    cr_assert(!rd_backend_find(NULL, &o.backend, &err));
+    cr_assert(!rd_backend_find("cpu", &o.backend, &err));
     cr_assert(!rd_model_open(dir, &o, &b.m, &err), "%s", err.text);
     b.pool = rd_kv_pool_new(rd_model_kv_blocks(b.m), BLOCK);
     b.vocab = rd_model_config_of(b.m)->vocab_size;
@@ -232,7 +232,7 @@ static bed open_counting_bed(void)
     rd_error err;
 
     rd_model_close(b.m);
-    cr_assert(!rd_backend_find(NULL, &real, &err));
+    cr_assert(!rd_backend_find("cpu", &real, &err));
     counting = *real;
     real_begin = real->begin;
     counting.begin = counting_begin;

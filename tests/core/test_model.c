@@ -160,7 +160,7 @@ Test(model, a_pass_is_checked_before_it_runs)
     int32_t tokens[9] = { 0 }, beyond[] = { 4 };
     rd_error err;
 
-    cr_assert(!rd_backend_find(NULL, &o.backend, &err));
+    cr_assert(!rd_backend_find("cpu", &o.backend, &err));
     cr_assert(!rd_model_open(RD_TEST_DATA "/golden/models/m1_base", &o, &m, &err), "%s", err.text);
     cr_assert_eq(rd_forward(m, &(rd_pass){ .tokens = tokens, .rows = 9 }, &err), RD_INVALID);
     cr_assert_eq(
@@ -184,7 +184,7 @@ Test(model, a_cancelled_pass_says_so)
     rd_model *m = NULL;
     rd_error err;
 
-    cr_assert(!rd_backend_find(NULL, &o.backend, &err));
+    cr_assert(!rd_backend_find("cpu", &o.backend, &err));
     cr_assert(!rd_model_open(RD_TEST_DATA "/golden/models/m1_base", &o, &m, &err), "%s", err.text);
     rd_cancel_set(&cancel);
     cr_assert_eq(rd_forward(m, &(rd_pass){ .tokens = tokens, .rows = 8, .cancel = &cancel }, &err),
@@ -201,7 +201,7 @@ static bool builtin_picks(const char *isa, rd_pick *out, int rows)
     rd_model *m = NULL;
     rd_error err;
 
-    cr_assert(!rd_backend_find(NULL, &o.backend, &err));
+    cr_assert(!rd_backend_find("cpu", &o.backend, &err));
     rd_status s = rd_model_open(RD_SOURCE_DIR "/core/builtin", &o, &m, &err);
 
     if (s == RD_DEVICE) return false; /* this machine has not got it */
@@ -246,7 +246,7 @@ Test(model, tied_logits_are_products_with_the_embedding, .timeout = 60)
                                .max_rows = ROWS };
         rd_model *m = NULL;
 
-        cr_assert(!rd_backend_find(NULL, &o.backend, &err));
+        cr_assert(!rd_backend_find("cpu", &o.backend, &err));
         if (rd_model_open(RD_SOURCE_DIR "/core/builtin", &o, &m, &err) == RD_DEVICE) continue;
         const rd_model_config *c = rd_model_config_of(m);
         size_t hidden = (size_t)c->hidden_size, vocab = (size_t)c->vocab_size;
@@ -327,7 +327,7 @@ static void branches_equal_passes(const char *dir, const char *isa)
     rd_pick together[BRANCHES * TILE], apart[TILE];
     rd_error err = { 0 };
 
-    cr_assert(!rd_backend_find(NULL, &o.backend, &err));
+    cr_assert(!rd_backend_find("cpu", &o.backend, &err));
     rd_status status = rd_model_open(dir, &o, &p.m, &err);
 
     if (status == RD_DEVICE) return; /* this processor lacks it */

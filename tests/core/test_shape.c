@@ -134,7 +134,7 @@ static void met(rd_pack scheme, int capacity, int experts, int rows, int out[2])
     rd_model *m = NULL;
     rd_error err;
 
-    cr_assert(!rd_backend_find(NULL, &o.backend, &err));
+    cr_assert(!rd_backend_find("cpu", &o.backend, &err));
     cr_assert(!rd_model_open_from(&c, &from, &o, &m, &err), "%s", err.text);
     rd_shape_tokens(&c, experts, rows, &r, tokens);
     cr_assert(!rd_forward(m, &(rd_pass){ .tokens = tokens, .rows = rows, .taps = &taps }, &err));
@@ -188,7 +188,7 @@ Test(shape, the_head_can_be_run_again_over_the_last_pass)
     rd_model *m = NULL;
     rd_error err;
 
-    cr_assert(!rd_backend_find(NULL, &o.backend, &err));
+    cr_assert(!rd_backend_find("cpu", &o.backend, &err));
     cr_assert(!rd_model_open_from(&c, &from, &o, &m, &err), "%s", err.text);
     rd_pass p = { .tokens = tokens, .rows = 5, .query = &q, .picks = first };
 

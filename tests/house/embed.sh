@@ -33,4 +33,27 @@ cmake -S "$work/cmake" -B "$work/cmake/b" -DCMAKE_PREFIX_PATH="$work/usr" >/dev/
 cmake --build "$work/cmake/b" >/dev/null
 LD_LIBRARY_PATH=$lib "$work/cmake/b/embed" "$model" | cmp - "$work/out"
 "$work/usr/bin/redraft" plugins
+
+# Plugins lie beside the library: the installed program and a program that embeds it find one there.
+mkdir "$lib/redraft"
+chmod 755 "$lib/redraft"
+cp "$build/tests/fakeplugin.so" "$lib/redraft/libredraft-beside.so"
+chmod 755 "$lib/redraft/libredraft-beside.so"
+"$work/usr/bin/redraft" plugins | grep '^beside yes: Fake 9000$'
+cat >"$work/plugin.c" <<END
+#include <redraft.h>
+#include <stdio.h>
+int main(void)
+{
+    rd_engine *e = NULL;
+    rd_error err = { 0 };
+    rd_engine_options o = { .model = "$model", .backend = "beside" };
+
+    puts(rd_engine_open(&o, &e, &err) ? err.text : rd_engine_describe(e));
+    rd_engine_close(e);
+}
+END
+# shellcheck disable=SC2046
+cc -Wall -Wextra -Werror "$work/plugin.c" $(pkg-config --cflags --libs redraft) -o "$work/plugin"
+LD_LIBRARY_PATH=$lib "$work/plugin" | grep '^beside Fake 9000, '
 echo "the example runs against the installed library: shared, static, by the CMake package"

@@ -62,9 +62,9 @@ static void model(void *self, rd_model_state *out)
 static json_t *status(void *self)
 {
     (void)self;
-    return json_pack("{s:b, s:i, s:i, s:s, s:{s:s, s:f}, s:f}", "running", 1, "clients", 3, "jobs",
-                     1, "socket", "/run/secret", "model", "about", "built-in", "step_ms", 2.0,
-                     "memory_mb", 31.5);
+    return json_pack("{s:b, s:i, s:i, s:s, s:{s:s, s:f, s:s}, s:f}", "running", 1, "clients", 3,
+                     "jobs", 1, "socket", "/run/secret", "model", "about", "built-in", "step_ms",
+                     2.0, "fell_back", "cuda: /home/me/model: no room", "memory_mb", 31.5);
 }
 
 static const rd_host host = { .now_ms = now_ms,

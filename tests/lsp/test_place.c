@@ -155,13 +155,18 @@ Test(place, keeps_a_fixed_list_of_variables_and_no_relative_path, .init = begin,
 {
     setenv("REDRAFT_MODEL", "/models/a", 1);
     setenv("REDRAFT_CACHE_DIR", "cache", 1);
+    setenv("REDRAFT_PLUGINS", "plugins", 1);
     setenv("LD_PRELOAD", "", 1);
     setenv("LANG", "C.UTF-8", 1);
 
     cr_expect(keeps("REDRAFT_MODEL=/models/a"));
     cr_expect(keeps("LANG=C.UTF-8"));
     cr_expect_not(keeps("REDRAFT_CACHE_DIR=cache"));
+    cr_expect_not(keeps("REDRAFT_PLUGINS=plugins"));
+    setenv("REDRAFT_PLUGINS", "/plugins", 1);
+    cr_expect(keeps("REDRAFT_PLUGINS=/plugins"));
     cr_expect_not(keeps("LD_PRELOAD="));
+    unsetenv("REDRAFT_PLUGINS");
     unsetenv("LD_PRELOAD");
 }
 
@@ -176,8 +181,13 @@ Test(place, another_model_is_another_daemon, .init = begin, .fini = end)
     setenv("TERM", "other", 1);
     rd_place *same = opened();
 
+    setenv("REDRAFT_PLUGINS", "/plugins", 1);
+    rd_place *plugged = opened();
+
     cr_expect(strcmp(rd_place_build(a), rd_place_build(b)) != 0);
     cr_expect_str_eq(rd_place_build(b), rd_place_build(same));
+    cr_expect(strcmp(rd_place_build(b), rd_place_build(plugged)) != 0);
+    rd_place_close(plugged);
     rd_place_close(a);
     rd_place_close(b);
     rd_place_close(same);

@@ -10,7 +10,7 @@ static rd_buf said;
 static void begin(void)
 {
     static const char *const names[] = { "REDRAFT_MODEL", "REDRAFT_BACKEND", "REDRAFT_CACHE_DIR",
-                                         "REDRAFT_LOG" };
+                                         "REDRAFT_LOG", "REDRAFT_PLUGINS" };
 
     make_home();
     setenv("XDG_CONFIG_HOME", home, 1);
@@ -69,6 +69,7 @@ Test(settings, have_defaults_without_any_file)
     cr_assert_eq(c->idle_unload_s, 600);
     cr_assert_eq(c->idle_exit_s, 1800);
     cr_assert(!c->model && !c->backend && !c->cache_dir && c->threads == 0);
+    cr_assert(!c->plugin_dir && !c->backend_fallback);
     cr_assert_str_eq(c->log, "info");
     cr_assert_str_eq(said.data, "");
     rd_config_free(c);
@@ -80,12 +81,15 @@ Test(settings, come_from_the_users_file_and_then_from_the_environment)
     setenv("REDRAFT_BACKEND", "", 1);
     rd_config *c =
         config_with("{\"model\": \"/models/a\", \"backend\": \"cuda\", \"threads\": 2.0, "
-                    "\"cacheDir\": \"~/cache\", \"log\": \"debug\", \"quality\": 1, "
+                    "\"cacheDir\": \"~/cache\", \"pluginDir\": \"~/plugins\", \"backendFallback\": "
+                    "true, \"log\": \"debug\", \"quality\": 1, "
                     "\"mode\": \"subtle\", \"enable\": null, \"idleExitSeconds\": 5}");
 
     cr_assert_str_eq(c->model, "/models/b");
     cr_assert_str_eq(c->backend, "cuda");
     cr_assert_str_eq(c->cache_dir, in_home("cache"));
+    cr_assert_str_eq(c->plugin_dir, in_home("plugins"));
+    cr_assert(c->backend_fallback);
     cr_assert_str_eq(c->log, "debug");
     cr_assert_eq(c->threads, 2);
     cr_assert_eq(c->idle_exit_s, 5);
@@ -163,8 +167,9 @@ Test(settings, keep_what_was_before_a_wrong_value_and_say_so)
 
 Test(settings, keep_the_users_own_out_of_other_hands)
 {
-    static const char *const names[] = { "model", "backend",           "threads",        "cacheDir",
-                                         "log",   "idleUnloadSeconds", "idleExitSeconds" };
+    static const char *const names[] = { "pluginDir", "backendFallback",   "model",
+                                         "backend",   "threads",           "cacheDir",
+                                         "log",       "idleUnloadSeconds", "idleExitSeconds" };
     char json[80], line[200];
 
     for (size_t i = 0; i < 2 * sizeof names / sizeof *names; i++) {
@@ -184,6 +189,7 @@ Test(settings, keep_the_users_own_out_of_other_hands)
 Test(settings, take_no_relative_path_and_no_path_for_a_name)
 {
     setenv("REDRAFT_CACHE_DIR", "cache", 1);
+    setenv("REDRAFT_PLUGINS", "./plugins", 1);
     rd_config *c = config_with("{\"model\": \"../model\", \"backend\": \"../cuda.so\", "
                                "\"log\": \"/var/log/x\"}");
 
@@ -191,6 +197,8 @@ Test(settings, take_no_relative_path_and_no_path_for_a_name)
     cr_assert_str_eq(c->log, "info");
     cr_assert(strstr(said.data, "model: \"../model\" is not an absolute path"));
     cr_assert(strstr(said.data, "REDRAFT_CACHE_DIR: \"cache\" is not an absolute path"));
+    cr_assert(!c->plugin_dir &&
+              strstr(said.data, "REDRAFT_PLUGINS: \"./plugins\" is not an absolute"));
     cr_assert(strstr(said.data, "backend: \"../cuda.so\" is not a name"));
     cr_assert(strstr(said.data, "log: \"/var/log/x\" is not error, warn, info or debug"));
     rd_config_free(c);

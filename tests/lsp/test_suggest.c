@@ -453,6 +453,34 @@ Test(suggest, the_status_says_why_nothing_shows)
     editor_close(e);
 }
 
+Test(suggest, the_cpu_in_place_of_a_gpu_is_said_once_and_shown)
+{
+    editor *e = begin(NULL, "int x = ;\n");
+
+    status_of(e);
+    for (int i = 0; i < 2; i++) {
+        strcpy(e->model.fell_back, "cuda: 95 GB are needed; the CPU is used");
+        rd_conn_model_changed(e->conn);
+        if (i == 0) {
+            json_t *said = editor_note(e, "window/showMessage");
+
+            cr_assert(said);
+            json_t *params = json_object_get(said, "params");
+
+            cr_assert_str_eq(json_string_value(json_object_get(params, "message")),
+                             e->model.fell_back);
+            json_decref(said);
+        }
+        cr_assert_str_eq(status_of(e),
+                         "Warning: cuda: 95 GB are needed; the CPU is used (made up)");
+        *e->model.fell_back = 0;
+        rd_conn_model_changed(e->conn);
+        cr_assert_str_eq(status_of(e), "Normal: made up");
+    }
+    cr_assert_null(editor_note(e, "window/showMessage"), "said again");
+    editor_close(e);
+}
+
 Test(suggest, wrong_parameters_are_named)
 {
     editor *e = begin(NULL, "int x = ;\n");
