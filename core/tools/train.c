@@ -201,29 +201,34 @@ static rd_status write_model(job *j, const char *out, rd_error *err)
 
 /* ---- the learner ---- */
 
-/* The learner of a plugin, by the plugin's symbol rd_learner_entry. */
+/* The learner that a plugin brings, where the plugin has a device. */
 static rd_status plugin_learner(const char *name, const rd_learner_table **out, rd_error *err)
 {
     const rd_backend *backend;
+    rd_plugin_entry entry;
 
-    (void)out;
-    if (rd_backend_find(name, &backend, err)) return err->status;
-    return rd_fail(err, RD_NOT_FOUND, "backend %s brings no learner", name);
+    if (rd_backend_find(name, &backend, err) ||
+        rd_plugin_symbol(name, "rd_learner_entry", &entry, err))
+        return err->status;
+    const rd_learner_table *t = ((rd_learner_entry_fn)entry)();
+
+    if (rd_learner_accept(t, name, err)) return err->status;
+    *out = t;
+    return RD_OK;
 }
 
 /* The learners that may be taken, the best first: of one backend, or a GPU's and the CPU's. */
 static rd_status find_learners(job *j, const char *backend, rd_error *err)
 {
-    bool any = !backend || !strcmp(backend, "auto");
-    const char *plugin = any ? "cuda" : backend;
-    const rd_learner_table *t = NULL;
-    rd_error why;
+    bool any = rd_backend_is_auto(backend);
+    rd_error why = { 0 };
 
     if (any || strcmp(backend, "cpu") != 0) {
-        if (!plugin_learner(plugin, &t, &why) && !rd_learner_accept(t, plugin, &why))
-            j->learner[j->learners++] = t;
-        else if (!any)
-            return rd_fail(err, why.status, "%s", why.text);
+        rd_status s = plugin_learner(any ? "cuda" : backend, &j->learner[0], &why);
+
+        if (s && !any) return rd_fail(err, s, "%s", why.text);
+        if (s && s != RD_NOT_FOUND) rd_log(RD_LOG_INFO, "not trained on cuda: %s", why.text);
+        j->learners += !s;
     }
     if (any || j->learners == 0) j->learner[j->learners++] = rd_cpu_learner();
     return RD_OK;

@@ -14,11 +14,11 @@ expect 0 'packed: ' sh "$gpu/corpus" pack src packed --vocab 600
 
 # The corpus in pieces, one a call.
 expect 1 'nowhere' sh "$gpu/corpus" split nowhere pieces
-export SIZE=60KB
+export SIZE=30KB
 expect 0 '' sh "$gpu/corpus" split packed pieces
 n=$(ls pieces/corpus.0* | wc -l)
 [ "$n" -ge 3 ]; check "the corpus made $n pieces" $?
-[ -z "$(find pieces -name 'corpus.0*' -size +60000c)" ]; check 'a piece is too large' $?
+[ -z "$(find pieces -name 'corpus.0*' -size +30000c)" ]; check 'a piece is too large' $?
 for i in $(seq 0 $((n - 2))); do
     expect 0 '' sh "$gpu/corpus" pick pieces "$i" carry
     expect 3 '' sh "$gpu/corpus" keep carry store
