@@ -6,6 +6,14 @@ redraft=$1 source=$2
 . "$(dirname "$0")/checks.sh"
 gpu=$source/tests/gpu
 export REDRAFT="$redraft"
+# A training outlives the call that started it; it must not outlive a test that failed.
+end_all() {
+    for pid in "$work"/*/pid; do
+        [ ! -e "$pid" ] || kill -TERM "$(cat "$pid")" 2>/dev/null
+    done
+    rm -rf "$work"
+}
+trap end_all EXIT
 
 mkdir -p src/src/own src/held/own
 cp "$source"/core/base/*.[ch] "$source"/core/train/[a-m]*.[ch] src/src/own/
