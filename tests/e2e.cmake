@@ -10,6 +10,8 @@ add_test(NAME command_line COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/command_li
 add_test(NAME conformance_folders COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/conformance.sh
     $<TARGET_FILE:redraft> ${CMAKE_CURRENT_SOURCE_DIR}/data/golden)
 add_test(NAME train COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/train.sh $<TARGET_FILE:redraft>)
+add_test(NAME gpu_scripts COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/gpu_scripts.sh $<TARGET_FILE:redraft>
+    ${PROJECT_SOURCE_DIR})
 add_test(NAME fetch COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/fetch.sh
     ${PROJECT_SOURCE_DIR}/core/train/fetch-corpus)
 set_tests_properties(fetch PROPERTIES SKIP_RETURN_CODE 77)

@@ -1,6 +1,7 @@
 rd_test(core/test_backward.c rd_train rd_cpu)
 rd_test(core/test_objective.c rd_train)
 rd_test(core/test_optimizer.c rd_train rd_cpu)
+rd_test(core/test_learner.c rd_train rd_cpu)
 rd_test(core/test_trainer.c rd_train rd_cpu)
 rd_test(core/test_corpus.c rd_train)
 rd_test(core/test_agree.c rd_core rd_train rd_cpu)

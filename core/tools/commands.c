@@ -60,19 +60,21 @@ static const rd_option train_options[] = {
     { "--out", "DIR", "checkpoint, log and model go here" },
     { "--minutes", "N", "length of the run; 60 without it; 0: pack and stop" },
     { "--steps", "N", "length in steps: then stop and resume do not show" },
+    { "--leg", "N", "minutes of this call: then a checkpoint, for --resume" },
     { "--from", "MODEL", "start from this one; builtin, none" },
     { "--shape", "NAME", "tiny, e8, e21 or e46, from nothing" },
     { "--resume", NULL, "go on from the checkpoint" },
     { "--decontam", "FILE", "digests of lines that must not be trained on" },
     { "--lr", "X", "learning rate; 0.002 without it" },
-    { "--rows", "N", "positions a step; 8192 without it" },
+    { "--rows", "N", "positions a step; 8192 without it, on a GPU 65536" },
+    { "--pack-rows", "N", "positions of a pass; 2048 without it, on a GPU 16384" },
     { "--mix", "KEY=VALUE,...", "what the model is shown; list: the keys" },
     { "--vocab", "N", "tokens of a vocabulary learnt here; 12288 without it" },
     { "--adamw", NULL, "AdamW for all weights, not Muon" },
     { "--no-fake-quant", NULL, "no rounding to int8 in the last 15 %" },
     { "--average", "SHARE", "the mean of the last share's weights" },
     { "--seed", "N", "1 without it" },
-    { "--backend", "NAME", "cpu, cuda or auto" },
+    { "--backend", "NAME", "cpu, cuda or auto: cuda if it opens" },
     { "--threads", "N", "as many as cores without it" },
     END,
 };
@@ -111,8 +113,7 @@ static const rd_option compare_options[] = {
 };
 
 static const rd_option bench_options[] = {
-    { "--shape", "NAME",
-      "llada2.1-mini, e46, e8, dense-59m, builtin, or FILE.json" },
+    { "--shape", "NAME", "llada2.1-mini, e46, e8, dense-59m, builtin, or FILE.json" },
     { "--layers", "N", "fewer layers of that shape" },
     { "--weights", "NAME", "bf16, int8, int4 or, on a GPU, fp8, of random weights; bf16 without it" },
     { "--context", "LIST", "tokens before the block; 0,512,1024 without it" },

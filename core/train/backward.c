@@ -872,12 +872,12 @@ static bool inside(int32_t start, int32_t end, int n)
     return end <= start || (start >= 0 && end <= n);
 }
 
-static rd_status check(const rd_net *t, const rd_train_row *row, int n, rd_error *err)
+rd_status rd_net_check(const rd_params *p, int room, const rd_train_row *row, int n, rd_error *err)
 {
-    int vocab = t->p->config.vocab_size;
+    int vocab = p->config.vocab_size;
 
-    if (n < 1 || n > t->room)
-        return rd_fail(err, RD_INVALID, "a pack of %d rows; room is for 1 to %d", n, t->room);
+    if (n < 1 || n > room)
+        return rd_fail(err, RD_INVALID, "a pack of %d rows; room is for 1 to %d", n, room);
     for (int i = 0; i < n; i++) {
         const rd_train_row *r = &row[i];
         bool sees = r->clean_end > r->clean_start || r->own_end > r->own_start;
@@ -902,7 +902,7 @@ rd_status rd_net_run(rd_net *t, const float *w, const rd_train_row *row, int n, 
     rd_error local;
 
     if (!err) err = &local;
-    if (check(t, row, n, err)) return err->status;
+    if (rd_net_check(t->p, t->room, row, n, err)) return err->status;
     t->rows = n;
     fill_turns(t, row);
     for (int i = 0; i < n; i++)

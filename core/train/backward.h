@@ -51,9 +51,14 @@ rd_status rd_net_open(const rd_params *p, rd_product product, int rows, rd_net *
                       rd_error *err);
 void rd_net_close(rd_net *net);
 
+/* RD_INVALID for a pack that is empty or has more than `room` rows, for a row that points outside the pack or the vocabulary,
+ * or sees nothing. */
+rd_status rd_net_check(const rd_params *p, int room, const rd_train_row *rows, int n,
+                       rd_error *err);
+
 /* Forward on `w` [p->size]; with `grad` not NULL also backward, adding to grad the gradient of
- * `scale` times the sum of weight * cross-entropy and confidence * entropy. Adds to `stats`. RD_INVALID for a row that points
- * outside the pack or the vocabulary, or sees nothing. */
+ * `scale` times the sum of weight * cross-entropy and confidence * entropy. Adds to `stats`. Checks
+ * the pack as rd_net_check does. */
 rd_status rd_net_run(rd_net *net, const float *w, const rd_train_row *rows, int n, float scale,
                      float *grad, rd_train_stats *stats, rd_error *err);
 

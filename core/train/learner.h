@@ -86,6 +86,9 @@ typedef struct rd_learner_table {
 /* The one symbol beside rd_backend_entry that a plugin may export. */
 typedef const rd_learner_table *(*rd_learner_entry_fn)(void);
 
+/* RD_INVALID, naming `name`, where the table is none that this build can drive: another ABI, or fewer verbs. */
+rd_status rd_learner_accept(const rd_learner_table *t, const char *name, rd_error *err);
+
 /* The linked-in one: `threads` devices of the CPU backend. */
 const rd_learner_table *rd_cpu_learner(void);
 

@@ -1,17 +1,17 @@
-/* trainer.h - the loop: draw samples, run packs, step, report, keep checkpoints, export.
+/* trainer.h - the loop: draw samples, have the learner pass and step, report, keep checkpoints, export.
  *
- * A run is a function of its options, its sampler and its seed: packs are drawn by one random state,
- * each pack has a gradient of its own, and the gradients are added in the order of the packs. So
- * neither the number of threads nor a stop and resume changes a bit of a run measured in steps. A
- * run measured in minutes follows the clock instead and ends in time.
+ * A run is a function of its options, its sampler, its seed and its learner (learner.h): packs are drawn by one random
+ * state in one order, whether the learner is done with the last ones or not. With the CPU's learner, neither the number of
+ * threads nor a stop and resume changes a bit of a run measured in steps. A run measured in minutes follows the clock
+ * instead and ends in time. Weights and moments are the learner's; here they are copied.
  */
 #ifndef RD_TRAIN_TRAINER_H
 #define RD_TRAIN_TRAINER_H
 
 #include "core/base/cancel.h"
 #include "core/train/checkpoint.h"
+#include "core/train/learner.h"
 #include "core/train/objective.h"
-#include "core/train/optimizer.h"
 
 /* What a sample is drawn with. Nothing but this may decide: then a run that goes on draws what it would have drawn. */
 typedef struct rd_draw {
@@ -63,6 +63,7 @@ typedef struct rd_train_progress {
     double right[RD_TASKS]; /* share of the labels that were the first choice */
     double lr, norm;
     double rows_per_s, gflops;
+    double mfu; /* the share of the hardware's best that the model's arithmetic makes; NAN: unknown */
     double elapsed_s, left_s;
     bool measured;
     rd_measure held; /* where it was just measured */
@@ -76,6 +77,7 @@ typedef struct rd_train_options {
     int sample_rows;   /* a sample has at most so many */
     int64_t steps;     /* length of the run; 0: by minutes */
     double minutes;
+    double leg_minutes; /* one call of rd_trainer_run stops after so many, with a checkpoint; 0: no legs */
     float lr;
     int warm_up;       /* steps */
     float decay_share; /* the last part of the run, in which lr falls to 0 */
@@ -102,16 +104,16 @@ rd_train_options rd_train_defaults(void);
 
 typedef struct rd_trainer rd_trainer;
 
-/* `products` has an entry for each thread; borrowed like `p`. The weights are fresh, from the seed. */
+/* Opens a learner of `table`; borrows `p` and the table. The weights are fresh, from the seed. */
 rd_status rd_trainer_open(const rd_params *p, const rd_train_options *o, const rd_sampler *sampler,
-                          const rd_product *products, rd_trainer **out, rd_error *err);
+                          const rd_learner_table *table, rd_trainer **out, rd_error *err);
 void rd_trainer_close(rd_trainer *t);
 
 /* Go on from the checkpoint in `dir`. RD_NOT_FOUND when there is none; RD_INVALID, and nothing
  * changed, when it is torn or was made on other terms: shape, seed, rows, optimiser, data, length in
  * steps and all that shapes such a run. A run in minutes may change its length, rates and shares. */
 rd_status rd_trainer_resume(rd_trainer *t, const char *dir, rd_error *err);
-/* Train up to the end of the run, or `steps` steps where that is above 0. RD_CANCELLED when
+/* Train up to the end of the run or of the leg, or `steps` steps where that is above 0. RD_CANCELLED when
  * stopped. A loss that is not a number is RD_INVALID and names step and tensor; the last checkpoint
  * stays. */
 rd_status rd_trainer_run(rd_trainer *t, int64_t steps, rd_error *err);
@@ -120,10 +122,16 @@ rd_status rd_trainer_checkpoint(rd_trainer *t, const char *dir, rd_error *err);
 /* The held-out questions, answered with the weights as they are. */
 rd_status rd_trainer_measure(rd_trainer *t, rd_measure *out, rd_error *err);
 
-float *rd_trainer_weights(rd_trainer *t); /* [p->size], borrowed */
-/* What the run made: the mean of weights where it has one, else the weights. Borrowed. */
-const float *rd_trainer_result(const rd_trainer *t);
+/* Weights out of and into the learner, [p->size]. */
+rd_status rd_trainer_weights(rd_trainer *t, float *to, rd_error *err);
+rd_status rd_trainer_set_weights(rd_trainer *t, const float *from, rd_error *err);
+/* What the run made: the mean of weights where it has one, else the weights. */
+rd_status rd_trainer_result(rd_trainer *t, float *to, rd_error *err);
 int64_t rd_trainer_steps(const rd_trainer *t);
+/* Whether the run is at its end, and not just a leg. */
+bool rd_trainer_over(const rd_trainer *t);
+/* The learner in a line. Borrowed. */
+const char *rd_trainer_describe(rd_trainer *t);
 
 /* The loss curves of a log.csv as an SVG picture. */
 rd_status rd_train_plot(const char *csv, const char *svg, rd_error *err);

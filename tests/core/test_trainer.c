@@ -254,7 +254,9 @@ typedef struct setting {
     rd_product product[THREADS];
     rd_train_options o;
     char dir[64];
-    bool own_words; /* samples are made of them */
+    bool own_words;  /* samples are made of them */
+    float *copy[32]; /* of weights, for the tests to look at */
+    int copies;
 } setting;
 
 static setting set(int64_t steps, bool small, uint64_t seed)
@@ -290,7 +292,7 @@ static rd_trainer *start(setting *s)
     rd_trainer *t = NULL;
     rd_error err = { 0 };
 
-    cr_assert(!rd_trainer_open(&s->p, &s->o, &sampler, s->product, &t, &err), "%s", err.text);
+    cr_assert(!rd_trainer_open(&s->p, &s->o, &sampler, rd_cpu_learner(), &t, &err), "%s", err.text);
     return t;
 }
 
@@ -301,8 +303,40 @@ static void run(rd_trainer *t, int64_t steps)
     cr_assert(!rd_trainer_run(t, steps, &err), "%s", err.text);
 }
 
+typedef rd_status look(rd_trainer *t, float *to, rd_error *err);
+
+/* A copy that lives as long as the setting. */
+static const float *copy_of(setting *s, rd_trainer *t, look *at)
+{
+    float *w = rd_alloc_array(s->p.size, sizeof *w);
+    rd_error err = { 0 };
+
+    cr_assert_lt(s->copies, (int)(sizeof s->copy / sizeof *s->copy));
+    s->copy[s->copies++] = w;
+    cr_assert(!at(t, w, &err), "%s", err.text);
+    return w;
+}
+
+static const float *weights_of(setting *s, rd_trainer *t)
+{
+    return copy_of(s, t, rd_trainer_weights);
+}
+
+static const float *result_of(setting *s, rd_trainer *t)
+{
+    return copy_of(s, t, rd_trainer_result);
+}
+
+static void set_weights(rd_trainer *t, const float *w)
+{
+    rd_error err = { 0 };
+
+    cr_assert(!rd_trainer_set_weights(t, w, &err), "%s", err.text);
+}
+
 static void unset(setting *s)
 {
+    for (int i = 0; i < s->copies; i++) free(s->copy[i]);
     DIR *d = opendir(s->dir);
     char path[512];
 
@@ -400,12 +434,12 @@ Test(trainer, learns_twenty_kilobytes_by_heart, .timeout = 600)
     setting s = set(800, false, seed ? strtoull(seed, NULL, 10) : 1);
     rd_trainer *t = start(&s);
 
-    cr_assert_lt(share_right(&s, rd_trainer_weights(t), 0.5), 0.05);
+    cr_assert_lt(share_right(&s, weights_of(&s, t), 0.5), 0.05);
     run(t, 0);
 
     cr_assert_eq(rd_trainer_steps(t), 800);
     for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
-        double right = share_right(&s, rd_trainer_weights(t), rates[i]);
+        double right = share_right(&s, weights_of(&s, t), rates[i]);
 
         cr_log_info("%d tokens, %g of them masked: %.4f right\n", s.t->n, rates[i], right);
         cr_expect_geq(right, 0.99, "of %g of the tokens only %.4f are right", rates[i], right);
@@ -437,10 +471,8 @@ Test(trainer, stop_and_resume_do_not_change_a_bit, .timeout = 120)
         run(second, 0);
 
         cr_assert_eq(rd_trainer_steps(second), 12);
-        cr_assert_arr_eq(rd_trainer_weights(whole), rd_trainer_weights(second),
-                         s.p.size * sizeof(float));
-        cr_assert_arr_eq(rd_trainer_result(whole), rd_trainer_result(second),
-                         s.p.size * sizeof(float));
+        cr_assert_arr_eq(weights_of(&s, whole), weights_of(&s, second), s.p.size * sizeof(float));
+        cr_assert_arr_eq(result_of(&s, whole), result_of(&s, second), s.p.size * sizeof(float));
         rd_trainer_close(second);
     }
     rd_trainer_close(whole);
@@ -458,8 +490,8 @@ Test(trainer, threads_do_not_show_in_the_weights, .timeout = 120)
     rd_trainer *one = start(&s);
     run(one, 0);
 
-    cr_assert_arr_eq(rd_trainer_weights(one), rd_trainer_weights(two), s.p.size * sizeof(float));
-    cr_assert_arr_eq(rd_trainer_result(one), rd_trainer_result(two), s.p.size * sizeof(float));
+    cr_assert_arr_eq(weights_of(&s, one), weights_of(&s, two), s.p.size * sizeof(float));
+    cr_assert_arr_eq(result_of(&s, one), result_of(&s, two), s.p.size * sizeof(float));
     rd_trainer_close(one);
     rd_trainer_close(two);
     unset(&s);
@@ -484,11 +516,40 @@ Test(trainer, samples_of_the_models_own_words_are_the_same_after_a_stop_and_on_a
     run(second, 0);
 
     cr_assert_eq(rd_trainer_steps(second), 8);
-    cr_assert_arr_eq(rd_trainer_weights(whole), rd_trainer_weights(second),
-                     s.p.size * sizeof(float));
+    cr_assert_arr_eq(weights_of(&s, whole), weights_of(&s, second), s.p.size * sizeof(float));
     rd_trainer_close(whole);
     rd_trainer_close(first);
     rd_trainer_close(second);
+    unset(&s);
+}
+
+Test(trainer, legs_end_with_a_checkpoint_and_make_the_same_run, .timeout = 120)
+{
+    setting s = set(4, true, 1);
+    rd_error err = { 0 };
+
+    s.own_words = true;
+    s.o.fake_int8_share = s.o.average_share = 0.5f;
+    s.o.checkpoint_s = 1e9;
+    rd_trainer *whole = start(&s);
+    run(whole, 0);
+    s.o.dir = s.dir;
+    s.o.leg_minutes = 1e-9; /* over behind each step */
+    for (int leg = 1; leg <= 4; leg++) {
+        rd_trainer *t = start(&s);
+
+        cr_assert_eq(rd_trainer_resume(t, s.dir, &err), leg == 1 ? RD_NOT_FOUND : RD_OK);
+        cr_assert_eq(rd_trainer_steps(t), leg - 1);
+        run(t, 0);
+        cr_assert_eq(rd_trainer_steps(t), leg);
+        cr_assert_eq(rd_trainer_over(t), leg == 4);
+        if (leg == 4) {
+            cr_assert_arr_eq(weights_of(&s, whole), weights_of(&s, t), s.p.size * sizeof(float));
+            cr_assert_arr_eq(result_of(&s, whole), result_of(&s, t), s.p.size * sizeof(float));
+        }
+        rd_trainer_close(t);
+    }
+    rd_trainer_close(whole);
     unset(&s);
 }
 
@@ -518,9 +579,9 @@ Test(trainer, rounded_weights_are_those_of_the_packed_model, .timeout = 120)
     char out[] = "/tmp/rd-trainer-XXXXXX", path[128];
     rd_error err = { 0 };
     rd_trainer *t = start(&s);
-    const float *w = rd_trainer_weights(t);
 
     run(t, 0);
+    const float *w = weights_of(&s, t);
     cr_assert(mkdtemp(out));
     for (int i = 0; i < s.p.count; i++)
         cr_assert(!rd_params_round_int8(&s.p, i, w, rounded, &err), "%s", err.text);
@@ -551,14 +612,15 @@ Test(trainer, the_last_share_sees_rounded_weights_and_moves_its_own, .timeout = 
     for (int k = 0; k < 2; k++) {
         s.o.fake_int8_share = k == 0 ? 1.0f : 0.0f;
         rd_trainer *t = start(&s);
-        float *w = rd_trainer_weights(t);
+        const float *w = weights_of(&s, t);
 
         for (int i = 0; i < s.p.count; i++)
             cr_assert(!rd_params_round_int8(&s.p, i, w, grid, &err), "%s", err.text);
         step[k] = rd_alloc_array(s.p.size, sizeof **step);
         memcpy(step[k], k == 0 ? w : grid, s.p.size * sizeof *w);
-        if (k == 1) memcpy(w, grid, s.p.size * sizeof *w);
+        if (k == 1) set_weights(t, grid);
         run(t, 0);
+        w = weights_of(&s, t);
         for (size_t i = 0; i < s.p.size; i++) step[k][i] = w[i] - step[k][i];
         rd_trainer_close(t);
     }
@@ -580,10 +642,10 @@ Test(trainer, learns_while_rounded, .timeout = 600)
 
     s.o.fake_int8_share = 1.0f;
     rd_trainer *t = start(&s);
-    double before = loss_on(&s, rd_trainer_weights(t));
+    double before = loss_on(&s, weights_of(&s, t));
     run(t, 0);
-    for (int i = 0; i < s.p.count; i++)
-        cr_assert(!rd_params_round_int8(&s.p, i, rd_trainer_weights(t), rounded, &err));
+    const float *w = weights_of(&s, t);
+    for (int i = 0; i < s.p.count; i++) cr_assert(!rd_params_round_int8(&s.p, i, w, rounded, &err));
 
     cr_expect_lt(loss_on(&s, rounded), 0.7 * before, "%g before, %g after", before,
                  loss_on(&s, rounded));
@@ -600,17 +662,18 @@ Test(trainer, the_result_is_the_mean_of_the_last_weights, .timeout = 120)
     s.o.optimizer.bias_rate = 0.0f;
     s.o.average_share = 0.5f;
     rd_trainer *t = start(&s);
-    float *w = rd_trainer_weights(t);
-    for (int k = 0; k < 8;
-         k++) { /* weights made by hand: k + 1 in step k; lr 0 leaves them alone */
-        cr_assert_eq(rd_trainer_result(t), k <= 4 ? w : rd_trainer_result(t));
+    float *w = rd_alloc_array(s.p.size, sizeof *w);
+    /* Weights made by hand: k + 1 in step k; lr 0 leaves them alone. */
+    for (int k = 0; k < 8; k++) {
         for (size_t i = 0; i < s.p.size; i++) w[i] = (float)(k + 1);
+        set_weights(t, w);
+        if (k <= 4) cr_assert_arr_eq(result_of(&s, t), w, s.p.size * sizeof *w);
         run(t, 1);
     }
 
-    const float *mean = rd_trainer_result(t);
-    cr_assert_neq(mean, w);
+    const float *mean = result_of(&s, t);
     for (size_t i = 0; i < s.p.size; i++) cr_assert_float_eq(mean[i], (5 + 6 + 7 + 8) / 4.0, 1e-5);
+    free(w);
     rd_trainer_close(t);
     unset(&s);
 }
@@ -627,9 +690,12 @@ Test(trainer, a_loss_that_is_no_number_names_step_and_tensor_and_leaves_the_chec
     s.o.checkpoint_s = 1e9;
     rd_trainer *t = start(&s);
     run(t, 3);
-    float *good = rd_alloc_array(s.p.size, sizeof *good);
-    memcpy(good, rd_trainer_weights(t), s.p.size * sizeof *good);
-    rd_trainer_weights(t)[rd_params_find(&s.p, "model.layers.1.mlp.gate.weight")->offset] = NAN;
+    const float *good = weights_of(&s, t);
+    float *bad = rd_alloc_array(s.p.size, sizeof *bad);
+    memcpy(bad, good, s.p.size * sizeof *bad);
+    bad[rd_params_find(&s.p, "model.layers.1.mlp.gate.weight")->offset] = NAN;
+    set_weights(t, bad);
+    free(bad);
 
     cr_assert_eq(rd_trainer_run(t, 0, &err), RD_INVALID);
     cr_expect(strstr(err.text, "step 4: ") && strstr(err.text, "model.layers.1.mlp.gate.weight") &&
@@ -638,8 +704,7 @@ Test(trainer, a_loss_that_is_no_number_names_step_and_tensor_and_leaves_the_chec
     cr_assert_eq(rd_trainer_checkpoint(t, s.dir, &err), RD_INVALID);
     cr_assert(!rd_trainer_resume(t, s.dir, &err), "%s", err.text);
     cr_assert_eq(rd_trainer_steps(t), 3);
-    cr_assert_arr_eq(rd_trainer_weights(t), good, s.p.size * sizeof *good);
-    free(good);
+    cr_assert_arr_eq(weights_of(&s, t), good, s.p.size * sizeof *good);
     rd_trainer_close(t);
     unset(&s);
 }
@@ -653,16 +718,14 @@ static void checkpoint_path(const setting *s, char out[128])
 static void refused(setting *s, const char *why)
 {
     rd_trainer *t = start(s);
-    float *before = rd_alloc_array(s->p.size, sizeof *before);
+    const float *before = weights_of(s, t);
     rd_error err = { 0 };
 
-    memcpy(before, rd_trainer_weights(t), s->p.size * sizeof *before);
     cr_expect_eq(rd_trainer_resume(t, s->dir, &err), RD_INVALID, "accepted: %s", why);
     cr_expect(strstr(err.text, "checkpoint.safetensors") && strstr(err.text, why),
               "no \"%s\" in: %s", why, err.text);
-    cr_expect_arr_eq(rd_trainer_weights(t), before, s->p.size * sizeof *before);
+    cr_expect_arr_eq(weights_of(s, t), before, s->p.size * sizeof *before);
     cr_expect_eq(rd_trainer_steps(t), 0);
-    free(before);
     rd_trainer_close(t);
 }
 

@@ -55,6 +55,17 @@ for f in model.safetensors tokenizer.json config.json; do
     cmp -s whole/model/$f part/model/$f; check "resumed and whole differ in $f" $?
 done
 
+# The same in legs: one of a step or two, and the rest.
+mkdir legs && cp whole/corpus.rdc whole/tokenizer*.json legs/
+expect 0 'the leg is over after [1-9][0-9]* steps' "$redraft" train c --out legs $tiny --leg 0.00001
+[ ! -e legs/model ] && [ -e legs/checkpoint.safetensors ]; check 'a leg leaves a checkpoint and no model' $?
+expect 0 '' "$redraft" train c --out legs $tiny --resume
+cmp -s whole/model/model.safetensors legs/model/model.safetensors; check 'legs and whole differ' $?
+expect 1 'no backend is called gpu' "$redraft" train c --out x $tiny --backend gpu
+expect 0 'trained on cpu, .*; 512 positions a step, in packs of 128' "$redraft" train c --out packs --shape tiny \
+    --rows 512 --pack-rows 128 --steps 2 --backend cpu
+grep -q '^rows: 512 a step, 128 a pack' packs/run.txt && grep -q '^backend: cpu' packs/run.txt; check 'run.txt tells rows and backend' $?
+
 # The model opens, as it is and packed; a run can start from it.
 printf 'import os\n\ndef names(path):\n    out = \n    return out\n' >a.py
 expect 0 '' "$redraft" infill a.py:4:11 --model whole/model --max-tokens 8
