@@ -53,12 +53,13 @@ if(NOT backend)
 endif()
 set_source_files_properties(${backend} PROPERTIES LANGUAGE CXX)
 add_library(rd_cuda_emulated STATIC ${backend})
+target_compile_options(rd_cuda_emulated PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-O1>) # many templates, short runs
 target_link_libraries(rd_cuda_emulated PUBLIC rd_emulator rd_base)
 
 file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/emulated.map "{ global: rd_*_entry; local: *; };\n")
-add_library(rd_cuda_emulated_so MODULE ${backend})
+add_library(rd_cuda_emulated_so MODULE $<TARGET_OBJECTS:rd_cuda_emulated>)
 set_target_properties(rd_cuda_emulated_so PROPERTIES OUTPUT_NAME redraft-cuda PREFIX lib
-    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/emulated)
+    LINKER_LANGUAGE CXX LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/emulated)
 target_link_options(rd_cuda_emulated_so PRIVATE
     -Wl,--version-script=${CMAKE_CURRENT_BINARY_DIR}/emulated.map)
 target_link_libraries(rd_cuda_emulated_so PRIVATE rd_emulator rd_base)
