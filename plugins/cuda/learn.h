@@ -181,7 +181,6 @@ struct rd_learner {
     int *adam_piece;          /* [adam_pieces] into piece */
     int adam_pieces;
     unsigned char *tensor_kind; /* [count] rd_param_kind */
-    int *tensor_row;          /* [rows in all + 1] */
     learn_matrix *matrix;
     int matrices, muon_pieces;
     learn_piece *muon_piece;  /* offset into w; tensor: index into matrix */
@@ -204,7 +203,6 @@ struct rd_learner {
     bool copying[LEARN_BUFFERS];
     int next;
     learn_state *state_host;  /* pinned */
-    unsigned long long *load_host;
     int *best_host;
 
     /* The host's part of the sums since the last collect. */
@@ -248,7 +246,7 @@ static inline int learn_qkv(const rd_learner *l)
 /* ---- learn_pack.cu ---- */
 
 /* Bytes that the largest pack needs. */
-CUDA_LOCAL size_t learn_pack_bytes(int rows, int vocab);
+CUDA_LOCAL size_t learn_pack_bytes(int rows);
 /* Rows of partial sums that the embedding's gradient needs at most. */
 CUDA_LOCAL int learn_token_parts(int rows);
 CUDA_LOCAL rd_status learn_pack_check(const rd_learner *l, const rd_train_row *row, int n, rd_error *err);

@@ -11,7 +11,7 @@
 
 enum { SIDE = 128, DEEP = 64, STAGES = 3, THREADS = 256, TILE_BYTES = SIDE * DEEP * 2 };
 
-static_assert(SIDE == LEARN_SLOTS, "a tile has one expert");
+static_assert((int)SIDE == (int)LEARN_SLOTS, "a tile has one expert");
 
 typedef enum group_form { GROUP_TIMES, GROUP_TIMES_BACK, GROUP_WEIGH } group_form;
 
@@ -53,7 +53,7 @@ static __device__ inline void load_deep(bf16 *tile, const bf16 *from, int ld, co
 template <bool A_TURNED, bool B_TURNED>
 static __device__ inline void multiply(float c[4][4][4], const bf16 *a, const bf16 *b, int m, int n)
 {
-#pragma unroll
+#pragma unroll 2
     for (int s = 0; s < DEEP / 16; s++) {
         uint32_t x[4][4], y[2][4];
 
@@ -76,7 +76,7 @@ static __device__ inline void multiply(float c[4][4][4], const bf16 *a, const bf
 }
 
 /* Grid: times and times_back: (tiles of n, tiles of slots); weigh: (tiles of n, tiles of m, experts). */
-template <group_form FORM> static __global__ void __launch_bounds__(THREADS) group(learn_product g)
+template <group_form FORM> static __global__ void __launch_bounds__(THREADS, 2) group(learn_product g)
 {
     enum { WEIGH = FORM == GROUP_WEIGH, A_TURNED = WEIGH, B_TURNED = FORM != GROUP_TIMES };
     RD_DYNAMIC_SHARED(bf16, room);

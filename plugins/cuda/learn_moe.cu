@@ -58,7 +58,7 @@ static __device__ void keep_groups(float *biased, const route_args *a)
     __syncwarp();
 }
 
-static __global__ void __launch_bounds__(ROUTE_THREADS) route(route_args a)
+static __global__ void __launch_bounds__(ROUTE_THREADS, 8) route(route_args a)
 {
     __shared__ float scores[ROUTE_WARPS][EXPERTS_MOST], biases[ROUTE_WARPS][EXPERTS_MOST];
     __shared__ int filled[EXPERTS_MOST];
