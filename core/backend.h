@@ -11,7 +11,6 @@
 #ifndef RD_BACKEND_H
 #define RD_BACKEND_H
 
-#include "core/base/cancel.h"
 #include "core/base/dtype.h"
 #include "core/base/log.h"
 #include "core/base/pack.h"
@@ -48,6 +47,7 @@ typedef struct rd_device_info {
     const char *isa; /* the path in use, with what it multiplies in: "avx512-bf16-vnni" */
     int threads;
     size_t bytes; /* held by this device now */
+    int rows;     /* of one pass that it works well with, for what is computed in chunks; 0: as few as one likes */
 } rd_device_info;
 
 /* What the hardware does at best, multiplications and additions counted apart. */
@@ -58,6 +58,14 @@ typedef struct rd_ceilings {
     double
         bf16_flop_s; /* bf16 products summed in float32; float32 ones where it has none of those */
 } rd_ceilings;
+
+/* Random numbers in place of a matrix' data, for models that are only a shape: both signs alike, with about this root mean
+ * square, in whatever form the matrix would have; the first `zero_rows` rows are zero. The same seed gives the same. */
+typedef struct rd_random_fill {
+    uint64_t seed;
+    float rms;
+    int zero_rows;
+} rd_random_fill;
 
 /* A matrix as it stands in a file: rows x cols row-major, any alignment. `scale` (one float a row)
  * comes with I8. A vector is one row. */
@@ -70,6 +78,7 @@ typedef struct rd_matrix {
      * row of the panels; the bytes stay where they are for as long as the device is open, so that a backend may use
      * them in place. */
     rd_pack pack;
+    const rd_random_fill *fill; /* not NULL: `data` and `scale` are NULL, if the backend `fills` */
 } rd_matrix;
 
 /* Activations on the device: float32 [rows, cols]. */
@@ -216,6 +225,8 @@ typedef struct rd_backend {
      * `kv_layout` names their order, for whoever stores them. NULL: device memory, kv_read and kv_write alone. */
     const char *kv_layout;
     void *(*kv_host)(rd_device *d, rd_kv *kv, int block);
+
+    bool fills; /* `take` knows rd_matrix.fill */
 } rd_backend;
 
 /* The one symbol that a plugin exports. */

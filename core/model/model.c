@@ -91,7 +91,7 @@ static rd_status find_panels(const file_source *f, const char *name, const rd_te
     if ((uintptr_t)q->data % RD_PACK_LINE || (uintptr_t)scale->data % sizeof(float))
         return rd_fail(err, RD_INVALID, "%s: does not begin at a multiple of %d bytes", name,
                        RD_PACK_LINE);
-    *out = (rd_matrix){ q->data, RD_U8, rows, cols, scale->data, p };
+    *out = (rd_matrix){ q->data, RD_U8, rows, cols, scale->data, p, NULL };
     return RD_OK;
 }
 
@@ -125,7 +125,8 @@ static rd_status find_in_file(void *user, const char *name, int rows, int cols, 
             return rd_fail(err, RD_INVALID, "%s is %s, expected [%d]", name, shape, cols);
         return rd_fail(err, RD_INVALID, "%s is %s, expected [%d, %d]", name, shape, rows, cols);
     }
-    *out = (rd_matrix){ t->data, t->dtype, rows, cols, scale ? scale->data : NULL, RD_PACK_NONE };
+    *out = (rd_matrix){ t->data,      t->dtype, rows, cols, scale ? scale->data : NULL,
+                        RD_PACK_NONE, NULL };
     return RD_OK;
 }
 
@@ -141,6 +142,7 @@ static rd_status take_packed(const binding *b, const rd_matrix *m, bool exact, r
 {
     if (exact) return rd_fail(err, RD_INVALID, "is packed, and must be exact");
     if (!b->m) return RD_OK;
+    if (m->fill) return b->m->backend->take(b->m->device, m, exact, out, err);
     size_t n = rd_pack_panels(m->rows) * RD_PACK_ROWS, bad = rd_pack_bad_scale(m->scale, n);
 
     if (bad < n)
@@ -363,6 +365,10 @@ static rd_status set_up(rd_model *m, const rd_weight_source *from, const rd_mode
     m->block_size = o->block_size > 0 ? o->block_size : m->config.block_size;
     if (m->block_size > m->max_rows) m->max_rows = m->block_size;
     if (m->backend->open(&o->device, &m->device, err)) return err->status;
+    rd_device_info info = { 0 };
+
+    m->backend->describe(m->device, &info);
+    if (info.rows > m->max_rows) m->max_rows = info.rows;
     m->layer = rd_alloc_array((size_t)m->config.num_hidden_layers, sizeof *m->layer);
     binding b = { &m->config, from, m, err };
 

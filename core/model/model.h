@@ -12,6 +12,7 @@
 #define RD_MODEL_H
 
 #include "core/backend.h"
+#include "core/base/cancel.h"
 #include "core/format/config.h"
 #include "core/format/safetensors.h"
 #include "core/model/kv_store.h"
@@ -22,7 +23,7 @@ typedef struct rd_model_options {
     const rd_backend *backend;
     rd_device_options device;
     int block_size;  /* of the KV storage and of default sight; 0: the config's */
-    int max_rows;    /* of one pass; 0: 512 */
+    int max_rows;    /* of one pass; 0: 512; more where the device works better with more */
     int kv_blocks;   /* finished blocks that fit the storage; 0: 128 */
     size_t kv_bytes; /* as many more as fit so much memory */
     bool exact_kv;   /* keys and values in float32, whatever the device's precision */

@@ -4,7 +4,7 @@
  * matter but for the experts that they meet. Medians and minima over the runs; the ceilings are
  * measured last, when the model is gone, so that its memory is its own.
  */
-#include "core/tools/bench.h"
+#include "core/tools/bench_plan.h"
 
 #include "core/base/clock.h"
 #include "core/base/memory.h"
@@ -21,30 +21,18 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { REPEAT_MOST = 1000, REPEAT = 15, REPEAT_LEAST = 3, CHUNK = 256, LIST_MOST = 16 };
+enum { REPEAT_MOST = 1000, REPEAT = 15, REPEAT_LEAST = 3 };
 enum { CONTEXT_MOST = 1 << 20, CONFIG_BYTES = 1 << 20 };
 static const double patience_ms = 10000.0; /* for one figure, where --repeat is not given */
 
-/* What was asked for. */
-typedef struct plan {
-    const rd_backend *backend;
-    rd_device_options device;
-    const char *folder, *shape, *weights; /* folder: NULL for random weights */
-    rd_model_config config;
-    rd_pack scheme;   /* of random weights, or of the folder's; RD_PACK_NONE: not packed */
-    int rows, repeat; /* repeat: 0 where not given */
-    int contexts[LIST_MOST], n_contexts;
-    int experts[LIST_MOST], n_experts; /* 0: as the tokens fall */
-} plan;
-
 /* A model at work. */
 typedef struct bench {
-    const plan *p;
+    const rd_bench_plan *p;
     rd_model *m;
     rd_random_weights weights; /* of a model without a folder */
     rd_shape_size size;
     rd_random random;
-    int32_t *tokens; /* [CHUNK or more], as they fall */
+    int32_t *tokens; /* [chunk or more], as they fall */
     int32_t *places; /* 0, 1, 2... */
     rd_pick *picks;
     int block, chunk;
@@ -67,7 +55,7 @@ static int ascending(const void *x, const void *y)
 }
 
 /* Another run? The count asked for; or up to REPEAT, at least REPEAT_LEAST, while patience lasts. */
-static bool wants_more(const plan *p, const times *t)
+static bool wants_more(const rd_bench_plan *p, const times *t)
 {
     if (p->repeat) return t->n < p->repeat;
     return t->n < REPEAT_LEAST || (t->n < REPEAT && t->spent < patience_ms);
@@ -295,20 +283,9 @@ static rd_status fill_storage(bench *b, rd_error *err)
     return err->status;
 }
 
-/* Lengths of prefill: 512 and, where contexts reach it, 1024; shorter where the shape allows less. */
-static int prefill_lengths(const plan *p, int most, int block, int *out)
-{
-    int longest = p->config.max_position_embeddings, n = 0;
-
-    out[n++] = longest < 512 ? longest / block * block : 512 / block * block;
-    if (most >= 1024 && longest >= 1024 && block <= 1024) out[n++] = 1024 / block * block;
-    if (out[0] < block) out[0] = block;
-    return n;
-}
-
 static rd_status measure(bench *b, rd_bench *out, rd_error *err)
 {
-    const plan *p = b->p;
+    const rd_bench_plan *p = b->p;
     times *t = rd_alloc0(sizeof *t);
     int lengths[RD_BENCH_PREFILLS], most = 0, n;
 
@@ -320,7 +297,7 @@ static rd_status measure(bench *b, rd_bench *out, rd_error *err)
                 goto out;
     if (time_head(b, t, out, err) || time_decode(b, p->contexts[0], p->experts[0], t, out, err))
         goto out;
-    n = prefill_lengths(p, most, b->block, lengths);
+    n = rd_bench_prefill_lengths(p, most, b->block, lengths);
     for (int i = 0; i < n; i++)
         if (time_prefill(b, lengths[i], t, &out->prefills[out->n_prefills++], err)) goto out;
 out:
@@ -328,62 +305,7 @@ out:
     return err->status;
 }
 
-/* ---- a model for the plan ---- */
-
-static int kv_blocks_of(const plan *p)
-{
-    int block = p->config.block_size, lengths[RD_BENCH_PREFILLS], most = 0, n;
-
-    for (int i = 0; i < p->n_contexts; i++) most = p->contexts[i] > most ? p->contexts[i] : most;
-    n = prefill_lengths(p, most, block, lengths);
-    for (int i = 0; i < n; i++) most = lengths[i] > most ? lengths[i] : most;
-    return (most + CHUNK) / block + 2;
-}
-
-/* Is there room for random weights held by the CPU (packed ones as they are; else 2 bytes a number, 4 on the plain
- * path), for keys and values and for a pass? A rough sum, on the safe side; the machine is not driven into its last
- * memory. */
-static rd_status check_room(const plan *p, bool wide, rd_error *err)
-{
-    const rd_model_config *c = &p->config;
-    rd_shape_size size;
-
-    if (rd_shape_measure(c, p->scheme, &size, err)) return err->status;
-    double held = (double)size.weights * (wide ? 4.0 : 2.0) + (double)size.exact * 4.0;
-    double kv = 2.0 * 4.0 * c->num_hidden_layers * c->num_key_value_heads * c->head_dim *
-                c->block_size * kv_blocks_of(p);
-    double source = (double)size.largest * 2.0;
-    double rows = 4.0 * CHUNK *
-                  (c->hidden_size * (8.0 + c->num_experts_per_tok) + 3.0 * c->intermediate_size +
-                   3.0 * c->moe_intermediate_size * c->num_experts_per_tok);
-
-    if (p->scheme) {
-        held = (double)size.packed + (double)size.exact * 4.0;
-        source = 0.0;
-    }
-    double need = 1.03 * (held + kv + rows + source) + 64e6, free_bytes = (double)rd_memory_free();
-
-    if (need <= free_bytes) return RD_OK;
-    return rd_fail(err, RD_NO_MEMORY,
-                   "%s, %d layers of %s weights, needs %.1f GB of memory; %.1f GB are free "
-                   "(--layers N takes fewer)",
-                   p->shape, c->num_hidden_layers, wide && !p->scheme ? "float32" : p->weights,
-                   need * 1e-9, free_bytes * 1e-9);
-}
-
-/* `weights` outlives the model. */
-static rd_status open_model(const plan *p, const rd_model_options *o, rd_random_weights *weights,
-                            rd_model **out, rd_error *err)
-{
-    if (p->folder) return rd_model_open(p->folder, o, out, err);
-    bool wide =
-        o->device.precision == RD_EXACT || (o->device.isa && !strcmp(o->device.isa, "plain"));
-
-    if (check_room(p, wide, err)) return err->status;
-    rd_weight_source from = rd_random_weights_init(weights, &p->config, p->scheme, 1);
-
-    return rd_model_open_from(&p->config, &from, o, out, err);
-}
+/* ---- opening ---- */
 
 /* Bytes that the device holds, less what is no weight, for each number of the shape. */
 static rd_status weigh(bench *b, double *held, rd_error *err)
@@ -399,20 +321,23 @@ static rd_status weigh(bench *b, double *held, rd_error *err)
     double kv = (double)rd_model_kv_bytes(b->m) * rd_model_kv_blocks(b->m);
 
     *held = (double)info.bytes;
+    b->weight_bytes = b->p->device.weights == RD_FORM_FP8 ? 1.0 + 4.0 / (128 * 128) : 2.0;
+    if (!rd_bench_on_host(b->p)) return RD_OK; /* its memory holds more than weights */
     b->weight_bytes = ((double)info.bytes - views - kv) / (double)b->size.weights;
     return RD_OK;
 }
 
-static rd_status open_bench(const plan *p, bench *b, rd_bench *out, rd_error *err)
+static rd_status open_bench(const rd_bench_plan *p, bench *b, rd_bench *out, rd_error *err)
 {
-    rd_model_options o = {
-        .backend = p->backend, .device = p->device, .max_rows = CHUNK, .kv_blocks = kv_blocks_of(p)
-    };
+    rd_model_options o = { .backend = p->backend,
+                           .device = p->device,
+                           .max_rows = p->chunk,
+                           .kv_blocks = rd_bench_kv_blocks(p) };
     int room, blocks = o.kv_blocks;
     double held = 0.0, start = rd_now_ms();
 
     *b = (bench){ .p = p, .random = rd_random_seed(1) };
-    if (open_model(p, &o, &b->weights, &b->m, err)) return err->status;
+    if (rd_bench_open_model(p, &o, &b->weights, &b->m, err)) return err->status;
     out->load_ms = rd_now_ms() - start;
     b->block = rd_model_block_size(b->m);
     b->chunk = rd_model_max_rows(b->m) / b->block * b->block;
@@ -437,7 +362,7 @@ static void close_bench(bench *b)
     *b = (bench){ 0 };
 }
 
-static int run_bench(const rd_args *a, const plan *p)
+static int run_bench(const rd_args *a, const rd_bench_plan *p)
 {
     rd_bench *out = rd_alloc0(sizeof *out);
     rd_error err = { 0 };
@@ -470,6 +395,7 @@ static int run_bench(const rd_args *a, const plan *p)
             goto out;
         }
     }
+    out->int8 = out->int8 && out->ceilings.int8_op_s > 0.0;
     if (rd_args_flag(a, "--json"))
         rd_bench_print_json(out);
     else
@@ -480,111 +406,6 @@ out:
     return status;
 }
 
-/* ---- the check ---- */
-
-/* How much less likely the plain path may hold the fast path's pick than its own, and how far the two
- * probabilities of a pick may be apart, as logarithms, for each root of the layers. Rounding to bf16
- * moves them by hundredths; a wrong pick is off by whole numbers. Packed weights are multiplied by numbers of 8 bits,
- * whose rounding falls otherwise where attention in bf16 has moved them a little: each of two such sums over rounded numbers is
- * off by a hundredth of its size. So these are compared twice: once with attention in float32 on both sides, where
- * only the last bits of an exponential differ and few roundings fall otherwise, once as they are timed. */
-static const double allowed_a_layer = 0.1, allowed_exact = 0.05, allowed_packed = 0.25;
-
-/* Picks of a block behind one block, on a fresh model. `watched` may be NULL. */
-static rd_status check_picks(const plan *p, const char *isa, rd_precision precision,
-                             const int32_t *tokens, const int32_t *watched, rd_pick *out,
-                             rd_error *err)
-{
-    rd_model_options o = {
-        .backend = p->backend, .device = p->device, .max_rows = CHUNK, .kv_blocks = kv_blocks_of(p)
-    };
-    int32_t first = 0;
-    rd_random_weights weights = { 0 };
-    rd_model *m = NULL;
-
-    o.device.isa = isa;
-    o.device.precision = precision;
-    if (open_model(p, &o, &weights, &m, err)) {
-        rd_random_weights_clear(&weights);
-        return err->status;
-    }
-    rd_pick_query q = { .n_rows = p->rows, .watched = watched };
-    rd_pass before = { .tokens = tokens, .rows = rd_model_block_size(m), .keep = &first };
-    rd_pass here = { .tokens = tokens,
-                     .rows = p->rows,
-                     .past = &first,
-                     .past_blocks = 1,
-                     .query = &q,
-                     .picks = out };
-    rd_status s = rd_forward(m, &before, err);
-
-    if (!s) s = rd_forward(m, &here, err);
-    rd_model_close(m);
-    rd_random_weights_clear(&weights);
-    return s;
-}
-
-/* Picks of `isa` in `precision` against the plain path's: how many agree, and the worst of all. */
-static rd_status compare_picks(const plan *p, rd_precision precision, double allowed,
-                               const int32_t *tokens, int *agreed, double *worst, rd_error *err)
-{
-    int rows = p->rows;
-    rd_pick *fast = rd_alloc_array((size_t)rows, sizeof *fast),
-            *plain = rd_alloc_array((size_t)rows, sizeof *plain);
-    int32_t *watched = rd_alloc_array((size_t)rows, sizeof *watched);
-    rd_status s = check_picks(p, p->device.isa, precision, tokens, NULL, fast, err);
-
-    for (int i = 0; i < rows; i++) watched[i] = fast[i].token;
-    if (!s) s = check_picks(p, "plain", RD_EXACT, tokens, watched, plain, err);
-    *agreed = 0;
-    *worst = 0.0;
-    for (int i = 0; i < rows && !s; i++) {
-        double less = log((double)plain[i].prob / (double)plain[i].watched_prob);
-        double apart = fabs(log((double)fast[i].prob / (double)plain[i].watched_prob));
-        double off = less > apart ? less : apart;
-
-        *agreed += off <= allowed * sqrt(p->config.num_hidden_layers);
-        if (!(off <= *worst)) *worst = off; /* NaN stays */
-    }
-    if (!s && *agreed < rows)
-        s = rd_fail(
-            err, RD_DEVICE,
-            "%d of %d picks disagree with the plain path%s; log-probabilities differ by %.4f",
-            rows - *agreed, rows, precision == RD_EXACT ? " with exact attention" : "", *worst);
-    free(fast);
-    free(plain);
-    free(watched);
-    return s;
-}
-
-static int run_check(const rd_args *a, plan *p)
-{
-    int room = p->rows > p->config.block_size ? p->rows : p->config.block_size, agreed = 0;
-    int32_t *tokens = rd_alloc_array((size_t)room, sizeof *tokens);
-    bool packed = strncmp(p->weights, "int", 3) == 0;
-    rd_random r = rd_random_seed(1);
-    rd_error err = { 0 };
-    double worst = 0.0;
-    rd_status s = RD_OK;
-
-    rd_shape_tokens(&p->config, p->experts[0], room, &r, tokens);
-    if (packed) s = compare_picks(p, RD_EXACT, allowed_exact, tokens, &agreed, &worst, &err);
-    if (!s)
-        s = compare_picks(p, RD_FAST, packed ? allowed_packed : allowed_a_layer, tokens, &agreed,
-                          &worst, &err);
-    free(tokens);
-    if (s) return rd_tool_fail(a, &err);
-    if (rd_args_flag(a, "--json"))
-        printf("{\"check\":{\"layers\":%d,\"rows\":%d,\"agreed\":%d,\"worst\":%.4f}}\n",
-               p->config.num_hidden_layers, p->rows, agreed, worst);
-    else
-        printf("check of %s, %d layer%s, %s weights: %d of %d picks agree with the plain path, "
-               "log-probabilities differ by %.4f at most\n",
-               p->shape, p->config.num_hidden_layers, p->config.num_hidden_layers > 1 ? "s" : "",
-               p->weights, agreed, p->rows, worst);
-    return 0;
-}
-
 /* ---- the call ---- */
 
 /* Numbers with commas between; 0 when it is not that, or one is out of range. */
@@ -592,7 +413,7 @@ static int numbers_of(const char *list, int least, int most, int *out)
 {
     int n = 0;
 
-    for (const char *at = list; n < LIST_MOST;) {
+    for (const char *at = list; n < RD_BENCH_LIST;) {
         char *end;
         long x = strtol(at, &end, 10);
 
@@ -616,7 +437,7 @@ static char *folder_of(const char *path)
 }
 
 /* What the file's matrices are made of, by its metadata or the first layer's attention. */
-static rd_status weights_of(plan *p, rd_error *err)
+static rd_status weights_of(rd_bench_plan *p, rd_error *err)
 {
     static const char name[] = "model.layers.0.attention.query_key_value.weight";
     rd_safetensors *file = NULL;
@@ -645,7 +466,8 @@ static rd_status read_shape(const char *path, rd_model_config *out, rd_error *er
 }
 
 /* The model of the call: `path` and `builtin` are room for names. Exit status, or -1 to go on. */
-static int choose_model(const rd_args *a, plan *p, char **path, char *builtin, size_t builtin_n)
+static int choose_model(const rd_args *a, rd_bench_plan *p, char **path, char *builtin,
+                        size_t builtin_n)
 {
     const char *shape = rd_args_text(a, "--shape"), *file = rd_args_text(a, "--file");
     const char *model = rd_args_text(a, "--model"), *weights = rd_args_text(a, "--weights");
@@ -660,10 +482,11 @@ static int choose_model(const rd_args *a, plan *p, char **path, char *builtin, s
     p->weights = weights ? weights : "bf16";
     if (!strcmp(p->weights, "int8")) p->scheme = RD_PACK_INT8;
     if (!strcmp(p->weights, "int4")) p->scheme = RD_PACK_INT4;
-    if (!strcmp(p->weights, "fp8"))
-        return rd_tool_usage(a, "--weights fp8: no backend here has fp8 yet; bf16, int8 or int4");
-    if (!p->scheme && strcmp(p->weights, "bf16") != 0)
-        return rd_tool_usage(a, "--weights is %s; bf16, int8 or int4", p->weights);
+    if (!strcmp(p->weights, "fp8")) p->device.weights = RD_FORM_FP8;
+    if (!strcmp(p->weights, "fp8") && rd_bench_on_host(p))
+        return rd_tool_usage(a, "--weights fp8: the CPU has none; bf16, int8 or int4");
+    if (!p->scheme && !p->device.weights && strcmp(p->weights, "bf16") != 0)
+        return rd_tool_usage(a, "--weights is %s; bf16, fp8, int8 or int4", p->weights);
     p->shape = shape ? shape : file ? file : model ? model : "builtin";
     if (!strcmp(p->shape, "builtin") && !file && !model) {
         if (rd_engine_builtin(builtin, builtin_n, &err)) return rd_tool_fail(a, &err);
@@ -688,7 +511,7 @@ static int choose_model(const rd_args *a, plan *p, char **path, char *builtin, s
 }
 
 /* The shape's layers, cut to --layers; a check takes one, with experts if the shape has any. */
-static int choose_layers(const rd_args *a, plan *p)
+static int choose_layers(const rd_args *a, rd_bench_plan *p)
 {
     rd_model_config *c = &p->config;
     int layers = c->num_hidden_layers, given = 0;
@@ -704,7 +527,7 @@ static int choose_layers(const rd_args *a, plan *p)
     return -1;
 }
 
-static int choose_experts(const rd_args *a, plan *p)
+static int choose_experts(const rd_args *a, rd_bench_plan *p)
 {
     const char *list = rd_args_text(a, "--experts");
     const rd_model_config *c = &p->config;
@@ -726,7 +549,10 @@ static int choose_experts(const rd_args *a, plan *p)
 int rd_tool_bench(const rd_args *a)
 {
     const char *list = rd_args_text(a, "--context");
-    plan p = { .device = { .isa = rd_args_text(a, "--isa"), .precision = RD_FAST }, .rows = 32 };
+    rd_bench_plan p = { .device = { .isa = rd_args_text(a, "--isa"), .precision = RD_FAST },
+                        .rows = 32,
+                        .there = true,
+                        .chunk = RD_BENCH_CHUNK };
     char builtin[4096], *path = NULL;
     rd_error err = { 0 };
     int status = -1;
@@ -734,13 +560,13 @@ int rd_tool_bench(const rd_args *a)
     if (rd_args_count(a) > 0)
         return rd_tool_usage(a, "%s is not an option; bench takes no files", rd_args_at(a, 0));
     if (!rd_args_int(a, "--threads", 1, 256, &p.device.threads) ||
-        !rd_args_int(a, "--rows", 1, CHUNK, &p.rows) ||
+        !rd_args_int(a, "--rows", 1, RD_BENCH_CHUNK, &p.rows) ||
         !rd_args_int(a, "--repeat", 1, REPEAT_MOST, &p.repeat))
         return 2;
     p.n_contexts = numbers_of(list ? list : "0,512,1024", 0, CONTEXT_MOST, p.contexts);
     if (!p.n_contexts)
-        return rd_tool_usage(a, "--context is %s; up to %d numbers from 0 to %d", list, LIST_MOST,
-                             CONTEXT_MOST);
+        return rd_tool_usage(a, "--context is %s; up to %d numbers from 0 to %d", list,
+                             RD_BENCH_LIST, CONTEXT_MOST);
     if (rd_backend_find(rd_args_text(a, "--backend"), &p.backend, &err))
         return rd_tool_fail(a, &err);
     status = choose_model(a, &p, &path, builtin, sizeof builtin);
@@ -749,7 +575,7 @@ int rd_tool_bench(const rd_args *a)
     if (status < 0 && p.n_contexts * p.n_experts > RD_BENCH_PASSES)
         status = rd_tool_usage(a, "%d contexts by %d numbers of experts; %d in all at most",
                                p.n_contexts, p.n_experts, RD_BENCH_PASSES);
-    if (status < 0) status = rd_args_flag(a, "--check") ? run_check(a, &p) : run_bench(a, &p);
+    if (status < 0) status = rd_args_flag(a, "--check") ? rd_bench_check(a, &p) : run_bench(a, &p);
     free(path);
     return status;
 }

@@ -104,6 +104,22 @@ static void print_share(double share)
         printf(" %9s", "-");
 }
 
+/* Tokens a second if each pass gave so many, as the reports of these models do. */
+static void print_rates(const rd_bench *b)
+{
+    static const double per_pass[] = { 5.25, 12.0 };
+
+    for (int i = 0; i < b->n_passes; i++) {
+        const rd_bench_pass *p = &b->passes[i];
+
+        if (p->rows != 32) continue;
+        printf("rate behind %6d, %4.4g experts:", p->context, p->experts);
+        for (size_t k = 0; k < sizeof per_pass / sizeof *per_pass; k++)
+            printf(" %8.0f tokens/s at %.4g a pass%s", per_pass[k] / p->time.median_ms * 1e3,
+                   per_pass[k], k ? "\n" : ",");
+    }
+}
+
 void rd_bench_print(const rd_bench *b)
 {
     printf("%s, %d layer%s, %s weights; %s %s, %d thread%s\n", b->shape, b->layers,
@@ -140,4 +156,5 @@ void rd_bench_print(const rd_bench *b)
     printf("decode  %5d tokens, %2d passes: %10.3f %10.3f   %.1f tokens/s behind %d\n",
            b->decode.tokens, b->decode.forwards, b->decode.time.median_ms, b->decode.time.min_ms,
            b->decode.tokens / b->decode.time.median_ms * 1e3, b->decode.context);
+    if (strcmp(b->backend, "cpu") != 0) print_rates(b);
 }

@@ -114,7 +114,7 @@ static const rd_option bench_options[] = {
     { "--shape", "NAME",
       "llada2.1-mini, e46, e8, dense-59m, builtin, or FILE.json" },
     { "--layers", "N", "fewer layers of that shape" },
-    { "--weights", "NAME", "bf16, int8 or int4, of random weights; bf16 without it" },
+    { "--weights", "NAME", "bf16, int8, int4 or, on a GPU, fp8, of random weights; bf16 without it" },
     { "--context", "LIST", "tokens before the block; 0,512,1024 without it" },
     { "--rows", "N", "rows of a pass; 32 without it" },
     { "--experts", "LIST", "distinct experts that a pass meets in a layer" },

@@ -378,7 +378,7 @@ static rd_status make_exact(rd_random_weights *w, const char *name, int rows, in
     size_t n = (size_t)rows * (size_t)cols;
 
     if (make_room(w, n * sizeof(float), err)) return RD_NO_MEMORY;
-    *out = (rd_matrix){ w->data, RD_F32, rows, cols, NULL, RD_PACK_NONE };
+    *out = (rd_matrix){ w->data, RD_F32, rows, cols, NULL, RD_PACK_NONE, NULL };
     if (is_router(name))
         make_router(w, rows, cols);
     else
@@ -393,7 +393,7 @@ static rd_status make_bf16(rd_random_weights *w, const char *name, int rows, int
     size_t n = (size_t)rows * (size_t)cols;
 
     if (make_room(w, n * sizeof(uint16_t), err)) return RD_NO_MEMORY;
-    *out = (rd_matrix){ w->data, RD_BF16, rows, cols, NULL, RD_PACK_NONE };
+    *out = (rd_matrix){ w->data, RD_BF16, rows, cols, NULL, RD_PACK_NONE, NULL };
     fill_bf16(w, n, rms_of(w, name, cols));
     if (!has_circle(w->config)) return RD_OK;
     if (is_table(name)) mark_tokens(w, rows, cols);
@@ -450,7 +450,7 @@ static rd_status make_packed(rd_random_weights *w, rd_pack p, const char *name, 
     float *scale = (float *)(void *)(at + rd_pack_panels(rows) * rd_pack_panel_bytes(p, cols));
 
     w->used += bytes;
-    *out = (rd_matrix){ at, RD_U8, rows, cols, scale, p };
+    *out = (rd_matrix){ at, RD_U8, rows, cols, scale, p, NULL };
     if (cols % RD_PACK_COLS) {
         rd_matrix plain;
 
@@ -464,6 +464,17 @@ static rd_status make_packed(rd_random_weights *w, rd_pack p, const char *name, 
     return RD_OK;
 }
 
+/* The device makes the numbers itself; none of them has to be marked. */
+static rd_status make_there(rd_random_weights *w, rd_pack p, const char *name, int rows, int cols,
+                            rd_matrix *out)
+{
+    w->fill = (rd_random_fill){ .seed = w->state[0] ^ ++w->filled * 0x9e3779b97f4a7c15u,
+                                .rms = rms_of(w, name, cols),
+                                .zero_rows = has_circle(w->config) && writes_back(name) ? 2 : 0 };
+    *out = (rd_matrix){ NULL, p ? RD_U8 : RD_BF16, rows, cols, NULL, p, &w->fill };
+    return RD_OK;
+}
+
 static rd_status make(void *user, const char *name, int rows, int cols, rd_matrix *out,
                       rd_error *err)
 {
@@ -471,6 +482,7 @@ static rd_status make(void *user, const char *name, int rows, int cols, rd_matri
     rd_pack p = pack_of(w->config, w->scheme, name, rows);
 
     if (rows == 1 || is_router(name)) return make_exact(w, name, rows, cols, out, err);
+    if (w->there && !is_table(name)) return make_there(w, p, name, rows, cols, out);
     return p ? make_packed(w, p, name, rows, cols, out, err)
              : make_bf16(w, name, rows, cols, out, err);
 }

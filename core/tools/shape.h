@@ -24,6 +24,9 @@ typedef struct rd_random_weights {
     size_t data_bytes;
     char *region; /* all that is packed */
     size_t region_bytes, used;
+    bool there; /* set it after init, for a backend that fills: all but tables and what is exact are made by it */
+    rd_random_fill fill;
+    uint64_t filled;
 } rd_random_weights;
 
 /* A source for rd_model_open_from, once; `w` outlives the opening, and where it packs, the model. */

@@ -104,6 +104,7 @@ static rd_status cpu_open(const rd_device_options *o, rd_device **out, rd_error 
     const rd_kernels *kernels = kernels_named(o->isa, err);
 
     if (!kernels) return err ? err->status : RD_DEVICE;
+    if (o->weights == RD_FORM_FP8) return rd_fail(err, RD_INVALID, "the CPU has no FP8");
     if (threads > THREADS_MOST) threads = THREADS_MOST;
     rd_device *d = rd_alloc0(sizeof *d);
 

@@ -86,6 +86,13 @@ struct rd_device {
     rd_pick *picks; /* mapped host memory, [picks_most]; picks_device: the same as the device sees it */
     rd_pick *picks_device;
     int picks_most;
+    cuda_half main_half; /* what most of the weights taken so far multiply */
+    struct cuda_slab *slab; /* [slabs] */
+    int slabs;
+    bool no_graphs;      /* isa "no-graphs": every pass is launched command by command */
+    char isa[24];        /* for describe: "sm_90-fp8" */
+    bool lost;           /* an error that stays: every verb fails from then on */
+    cudaEvent_t idle;    /* behind the last thing that was launched */
     /* While running: rows that CUDA_SLOT_HALF holds a copy of. A command that writes to a view which may be `half_of` says so
      * by cuda_forget_half. */
     const float *half_of;
@@ -99,6 +106,12 @@ CUDA_LOCAL rd_status cuda_status(cudaError_t e, const char *what, rd_error *err)
 /* Device memory that counts in d->bytes; RD_NO_MEMORY says how much was needed and how much is free. */
 CUDA_LOCAL rd_status cuda_get(rd_device *d, void **out, size_t bytes, const char *what, rd_error *err);
 CUDA_LOCAL void cuda_put(rd_device *d, void *memory, size_t bytes);
+/* The same for weights: pieces of large slabs, at multiples of 256 bytes, for a model has tens of thousands and the driver gives
+ * 2 MB at a time. A slab goes back when its last piece does. */
+CUDA_LOCAL rd_status cuda_get_piece(rd_device *d, void **out, size_t bytes, const char *what, rd_error *err);
+CUDA_LOCAL void cuda_put_piece(rd_device *d, void *memory);
+/* Before device memory goes that recorded passes may name: waits, and forgets their graphs. */
+CUDA_LOCAL void cuda_forget_passes(rd_device *d);
 /* While recording: `slot` holds at least so many bytes when the commands run. */
 CUDA_LOCAL rd_status cuda_room(rd_device *d, cuda_slot slot, size_t bytes, rd_error *err);
 /* While running: where it is. */

@@ -34,6 +34,8 @@ typedef struct cuda_tape {
     size_t args_bytes, args_most;
     cuda_graph graph[CUDA_GRAPHS];
     int graphs;
+    uint64_t seen[CUDA_GRAPHS * 4]; /* what ran once, by a hash, in a ring */
+    unsigned seen_at;
     uint64_t passes;
     int64_t captured, replayed, launched; /* passes by how they ran: for describe and tests */
 } cuda_tape;
@@ -42,9 +44,13 @@ CUDA_LOCAL void cuda_tape_begin(cuda_tape *t, int rows);
 CUDA_LOCAL void cuda_tape_add(cuda_tape *t, cuda_run run, const void *args, size_t bytes);
 /* The graph of a pass that is the same as what is recorded now, or NULL. */
 CUDA_LOCAL cuda_graph *cuda_tape_find(cuda_tape *t, size_t params_bytes);
+/* Whether a pass with this content ran before; it counts as run from now on. A hash decides: a false yes costs time. */
+CUDA_LOCAL bool cuda_tape_seen(cuda_tape *t, size_t params_bytes);
 /* A place for a graph of what is recorded now; `*old` is a graph that had to go, or NULL. */
 CUDA_LOCAL cuda_graph *cuda_tape_keep(cuda_tape *t, size_t params_bytes, cudaGraphExec_t *old);
-/* Frees all but the execs, which the caller destroyed. */
+/* No graphs any more; the caller destroyed their execs. */
+CUDA_LOCAL void cuda_tape_forget(cuda_tape *t);
+/* Frees all but the execs. */
 CUDA_LOCAL void cuda_tape_clear(cuda_tape *t);
 
 #endif

@@ -1,0 +1,60 @@
+# The CUDA backend on an emulated GPU (tests/plugins/cuda/emulator): compiled by the host's C++ compiler, no CUDA needed.
+#
+#   rd_emulator         the emulator; what links it compiles CUDA words as C++
+#   rd_cuda_emulated    the backend, for tests: rd_backend_entry and the functions of its device.h
+#   rd_cuda_emulated_so the plugin as the program loads it: tests/emulated/libredraft-cuda.so in the build folder
+#
+# The thread sanitizer knows nothing of fibres that switch by hand.
+if(RD_SANITIZE MATCHES "thread")
+    return()
+endif()
+include(CheckLanguage)
+check_language(CXX)
+if(NOT CMAKE_CXX_COMPILER)
+    message(STATUS "no C++ compiler: the CUDA backend is not tested on an emulated GPU")
+    return()
+endif()
+enable_language(CXX)
+include(CheckCXXCompilerFlag)
+
+set(rd_emulated_flags -Wall -Wextra -Wno-unknown-pragmas -fvisibility=hidden -fno-math-errno -ffp-contract=off
+    -fno-strict-aliasing)
+# What a kernel did not set is nothing that looks right.
+check_cxx_compiler_flag(-ftrivial-auto-var-init=pattern RD_HAS_AUTO_VAR_INIT)
+if(RD_HAS_AUTO_VAR_INIT)
+    list(APPEND rd_emulated_flags -ftrivial-auto-var-init=pattern)
+endif()
+if(RD_SANITIZE MATCHES "address" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    list(APPEND rd_emulated_flags -fsanitize-sections=rd_shared) # red zones between __shared__ arrays
+endif()
+if(RD_WERROR)
+    list(APPEND rd_emulated_flags -Werror)
+endif()
+
+file(GLOB emulator CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/plugins/cuda/emulator/*.cpp)
+add_library(rd_emulator STATIC ${emulator})
+target_compile_features(rd_emulator PUBLIC cxx_std_17)
+target_compile_definitions(rd_emulator PUBLIC $<$<COMPILE_LANGUAGE:CXX>:RD_EMULATED>)
+target_compile_options(rd_emulator PUBLIC "$<$<COMPILE_LANGUAGE:CXX>:${rd_emulated_flags}>")
+target_include_directories(rd_emulator BEFORE PUBLIC # <cublas_v2.h> is there
+    $<$<COMPILE_LANGUAGE:CXX>:${CMAKE_CURRENT_SOURCE_DIR}/plugins/cuda/emulator>)
+target_link_libraries(rd_emulator PUBLIC rd_flags)
+
+# A test of kernels by themselves: C++ that includes plugins/cuda/gpu.cuh.
+rd_test(plugins/cuda/test_emulator.cpp rd_emulator)
+
+file(GLOB backend CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/plugins/cuda/*.cu)
+if(NOT backend)
+    return()
+endif()
+set_source_files_properties(${backend} PROPERTIES LANGUAGE CXX)
+add_library(rd_cuda_emulated STATIC ${backend})
+target_link_libraries(rd_cuda_emulated PUBLIC rd_emulator rd_base)
+
+file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/emulated.map "{ global: rd_*_entry; local: *; };\n")
+add_library(rd_cuda_emulated_so MODULE ${backend})
+set_target_properties(rd_cuda_emulated_so PROPERTIES OUTPUT_NAME redraft-cuda PREFIX lib
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/emulated)
+target_link_options(rd_cuda_emulated_so PRIVATE
+    -Wl,--version-script=${CMAKE_CURRENT_BINARY_DIR}/emulated.map)
+target_link_libraries(rd_cuda_emulated_so PRIVATE rd_emulator rd_base)
