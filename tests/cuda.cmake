@@ -58,3 +58,5 @@ set_target_properties(rd_cuda_emulated_so PROPERTIES OUTPUT_NAME redraft-cuda PR
 target_link_options(rd_cuda_emulated_so PRIVATE
     -Wl,--version-script=${CMAKE_CURRENT_BINARY_DIR}/emulated.map)
 target_link_libraries(rd_cuda_emulated_so PRIVATE rd_emulator rd_base)
+
+rd_test(plugins/cuda/test_learner.c rd_cuda_emulated rd_train rd_cpu)

@@ -160,7 +160,7 @@ static void divide_step(rd_learner *l, cursor *c)
 static void divide(rd_learner *l, cursor *c)
 {
     size_t r = (size_t)l->room, hidden = (size_t)l->hidden, slots = (size_t)l->slots, inner = (size_t)(l->heads * l->dim);
-    size_t dense = 0, wide = hidden > inner ? hidden : inner, chunk = LEARN_CHUNK < r ? LEARN_CHUNK : r;
+    size_t dense = 0, wide = hidden > inner ? hidden : inner, chunk = r < LEARN_CHUNK ? r : (size_t)LEARN_CHUNK;
     size_t vector = hidden > 2 * (size_t)l->dim ? hidden : 2 * (size_t)l->dim;
 
     for (int i = 0; i < l->layers; i++) {

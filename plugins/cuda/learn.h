@@ -28,11 +28,7 @@
 
 #include <atomic>
 
-#ifdef RD_EMULATED
-#include "tests/plugins/cuda/emulator/cublas.h"
-#else
 #include <cublas_v2.h>
-#endif
 
 /* core/base/cancel.h is C and names these without std. */
 using std::atomic_bool;

@@ -6,7 +6,7 @@
  */
 #include "plugins/cuda/learn_attend.cuh"
 
-template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) attend(attend_args a)
+template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) attend(learn_attend_args a)
 {
     enum { TILE = LEARN_TILE * DIM, HELD = DIM <= 64, HALVES = HELD ? 2 : 1 };
     RD_DYNAMIC_SHARED(bf16, room);
@@ -17,7 +17,7 @@ template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) atte
     int qk = (a.heads + a.kv) * DIM, qkv = (a.heads + 2 * a.kv) * DIM;
     const bf16 *k_from = a.qk + (a.heads + g) * DIM, *v_from = a.qkv + (a.heads + a.kv + g) * DIM;
     int begin = a.start[blockIdx.x], end = a.start[blockIdx.x + 1];
-    attend_sight sight[2] = { sight_of(&a, row), sight_of(&a, row + 8) };
+    learn_attend_sight sight[2] = { sight_of(&a, row), sight_of(&a, row + 8) };
     uint32_t held[HELD ? DIM / 16 : 1][4];
     float o[DIM / 8][4], top[2] = { -INFINITY, -INFINITY }, sum[2] = { 0.0f, 0.0f };
     float by = a.scale * ATTEND_LOG2E;
@@ -128,7 +128,7 @@ void learn_attend_allow(rd_learner *l)
 
 void learn_attend(rd_learner *l, const learn_layer *y, const learn_pack *p)
 {
-    attend_args a = {};
+    learn_attend_args a = {};
     dim3 grid((unsigned)p->tiles, (unsigned)l->heads);
 
     a.qk = y->qk;

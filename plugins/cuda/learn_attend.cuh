@@ -8,7 +8,7 @@ enum { ATTEND_WARPS = 4, ATTEND_THREADS = ATTEND_WARPS * GPU_WARP };
 
 static_assert(LEARN_TILE == ATTEND_WARPS * 16, "a warp has 16 rows");
 
-typedef struct attend_args {
+typedef struct learn_attend_args {
     const bf16 *qk, *qkv;    /* turned queries and keys; values stand behind the keys of qkv */
     bf16 *o;                 /* [rows, heads dim] */
     float *lse, *delta;      /* [heads][rows] */
@@ -18,15 +18,15 @@ typedef struct attend_args {
     const int *start, *list; /* tiles that a tile meets */
     int rows, heads, kv;
     float scale;
-} attend_args;
+} learn_attend_args;
 
-typedef struct attend_sight {
+typedef struct learn_attend_sight {
     int clean_start, clean_end, own_start, own_end;
-} attend_sight;
+} learn_attend_sight;
 
-static __device__ inline attend_sight sight_of(const attend_args *a, int row)
+static __device__ inline learn_attend_sight sight_of(const learn_attend_args *a, int row)
 {
-    attend_sight s = { 0, 0, 0, 0 };
+    learn_attend_sight s = { 0, 0, 0, 0 };
 
     if (row < a->rows) {
         s.clean_start = a->row[row].clean_start;
@@ -37,7 +37,7 @@ static __device__ inline attend_sight sight_of(const attend_args *a, int row)
     return s;
 }
 
-static __device__ inline bool sight_has(attend_sight s, int key)
+static __device__ inline bool sight_has(learn_attend_sight s, int key)
 {
     return (key >= s.clean_start && key < s.clean_end) || (key >= s.own_start && key < s.own_end);
 }

@@ -31,7 +31,7 @@ static __global__ void __launch_bounds__(256) row_deltas(float *delta, const bf1
     }
 }
 
-template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) attend_rows_back(attend_args a)
+template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) attend_rows_back(learn_attend_args a)
 {
     enum { TILE = LEARN_TILE * DIM, HELD = DIM <= 64, HALVES = HELD ? 2 : 1 };
     RD_DYNAMIC_SHARED(bf16, room);
@@ -42,7 +42,7 @@ template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) atte
     int qk = (a.heads + a.kv) * DIM, qkv = (a.heads + 2 * a.kv) * DIM;
     const bf16 *k_from = a.qk + (a.heads + g) * DIM, *v_from = a.qkv + (a.heads + a.kv + g) * DIM;
     int begin = a.start[blockIdx.x], end = a.start[blockIdx.x + 1];
-    attend_sight sight[2] = { sight_of(&a, row), sight_of(&a, row + 8) };
+    learn_attend_sight sight[2] = { sight_of(&a, row), sight_of(&a, row + 8) };
     uint32_t q_held[HELD ? DIM / 16 : 1][4], do_held[HELD ? DIM / 16 : 1][4];
     float dq[DIM / 8][4], lse[2], delta[2], by = a.scale * ATTEND_LOG2E;
 
@@ -118,13 +118,13 @@ template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) atte
     }
 }
 
-typedef struct attend_query { /* in shared memory */
+typedef struct learn_attend_query { /* in shared memory */
     float lse[LEARN_TILE], delta[LEARN_TILE];
-    attend_sight sight[LEARN_TILE];
-} attend_query;
+    learn_attend_sight sight[LEARN_TILE];
+} learn_attend_query;
 
 template <int DIM>
-static __device__ inline void load_queries(attend_query *x, bf16 *q, bf16 *dout, const attend_args *a, int h, int first)
+static __device__ inline void load_queries(learn_attend_query *x, bf16 *q, bf16 *dout, const learn_attend_args *a, int h, int first)
 {
     load_rows<DIM>(q, a->qk + h * DIM, (a->heads + a->kv) * DIM, first, a->rows);
     load_rows<DIM>(dout, a->do_ + h * DIM, a->heads * DIM, first, a->rows);
@@ -139,11 +139,11 @@ static __device__ inline void load_queries(attend_query *x, bf16 *q, bf16 *dout,
     }
 }
 
-template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) attend_keys_back(attend_args a)
+template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) attend_keys_back(learn_attend_args a)
 {
     enum { TILE = LEARN_TILE * DIM, HELD = DIM <= 64, HALVES = HELD ? 2 : 1 };
     RD_DYNAMIC_SHARED(bf16, room);
-    __shared__ attend_query query[2];
+    __shared__ learn_attend_query query[2];
     bf16 *k = room, *v = room + TILE, *q = room + 2 * TILE, *dout = room + 4 * TILE;
     int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP, t = lane % 4;
     int first = (int)blockIdx.x * LEARN_TILE, g = (int)blockIdx.y, share = a.heads / a.kv;
@@ -166,7 +166,7 @@ template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) atte
     for (int i = 0; i < all; i++) {
         int entry = a.list[begin + i % count], buffer = i & 1;
         const bf16 *qb = q + buffer * TILE, *db = dout + buffer * TILE;
-        const attend_query *x = &query[buffer];
+        const learn_attend_query *x = &query[buffer];
 
         if (i + 1 < all)
             load_queries<DIM>(&query[buffer ^ 1], q + (buffer ^ 1) * TILE, dout + (buffer ^ 1) * TILE, &a,
@@ -237,7 +237,7 @@ void learn_attend_back_allow(rd_learner *l)
     allow<128>(l);
 }
 
-template <int DIM> static void launch(rd_learner *l, attend_args *a, const learn_pack *p)
+template <int DIM> static void launch(rd_learner *l, learn_attend_args *a, const learn_pack *p)
 {
     size_t deltas = (size_t)p->rows * (size_t)l->heads * (DIM / 8), shared = shared_bytes<DIM>();
 
@@ -253,7 +253,7 @@ template <int DIM> static void launch(rd_learner *l, attend_args *a, const learn
 
 void learn_attend_back(rd_learner *l, const learn_layer *y, const learn_pack *p, const bf16 *do_)
 {
-    attend_args a = {};
+    learn_attend_args a = {};
 
     a.qk = y->qk;
     a.qkv = y->qkv;

@@ -8,7 +8,7 @@
 
 enum { HEAD_THREADS = 256, HEAD_WARPS = HEAD_THREADS / GPU_WARP };
 
-typedef struct head_args {
+typedef struct learn_head_args {
     const float *logits; /* [n, vocab] */
     bf16 *grad;          /* [n, vocab], or NULL */
     const rd_train_row *row;
@@ -17,16 +17,16 @@ typedef struct head_args {
     int *best; /* by row */
     int vocab;
     float scale;
-} head_args;
+} learn_head_args;
 
-typedef struct head_sums { /* of exp(x - top) and of exp(x - top) x */
+typedef struct learn_head_sums { /* of exp(x - top) and of exp(x - top) x */
     float top, sum, sum_x;
     int best; /* first column of the maximum */
-} head_sums;
+} learn_head_sums;
 
-static __device__ inline head_sums head_join(head_sums a, head_sums b)
+static __device__ inline learn_head_sums head_join(learn_head_sums a, learn_head_sums b)
 {
-    head_sums r = a;
+    learn_head_sums r = a;
 
     if (b.top > a.top || (b.top == a.top && b.best < a.best)) r.top = b.top, r.best = b.best;
     float x = a.sum > 0.0f ? gpu_exp(a.top - r.top) : 0.0f, y = b.sum > 0.0f ? gpu_exp(b.top - r.top) : 0.0f;
@@ -37,9 +37,9 @@ static __device__ inline head_sums head_join(head_sums a, head_sums b)
     return r;
 }
 
-static __device__ inline head_sums head_shuffled(head_sums a, int by)
+static __device__ inline learn_head_sums head_shuffled(learn_head_sums a, int by)
 {
-    head_sums b;
+    learn_head_sums b;
 
     b.top = __shfl_xor_sync(GPU_ALL, a.top, by);
     b.sum = __shfl_xor_sync(GPU_ALL, a.sum, by);
@@ -48,14 +48,14 @@ static __device__ inline head_sums head_shuffled(head_sums a, int by)
     return b;
 }
 
-static __global__ void __launch_bounds__(HEAD_THREADS) cross_entropy(head_args a)
+static __global__ void __launch_bounds__(HEAD_THREADS) cross_entropy(learn_head_args a)
 {
-    __shared__ head_sums room[HEAD_WARPS];
+    __shared__ learn_head_sums room[HEAD_WARPS];
     int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
     const float *x = a.logits + (size_t)blockIdx.x * (size_t)a.vocab;
     int at = a.list[blockIdx.x];
     const rd_train_row *r = &a.row[at];
-    head_sums s = { -INFINITY, 0.0f, 0.0f, 0 };
+    learn_head_sums s = { -INFINITY, 0.0f, 0.0f, 0 };
 
     s.best = (int)threadIdx.x * 4;
     for (int c = (int)threadIdx.x * 4; c < a.vocab; c += HEAD_THREADS * 4) {
@@ -154,7 +154,7 @@ static void chunk(rd_learner *l, const learn_pack *p, int first, int n, bool bac
 {
     size_t at = (size_t)first * (size_t)l->hidden;
     const bf16 *w = l->half_w + l->p->head;
-    head_args a = {};
+    learn_head_args a = {};
 
     learn_gemm(l, false, true, n, l->vocab, l->hidden, l->f + at, l->hidden, w, l->hidden, 0.0f, l->logits, true, l->vocab);
     a.logits = l->logits;

@@ -8,14 +8,14 @@
 
 enum { ROUTE_WARPS = 4, ROUTE_THREADS = ROUTE_WARPS * GPU_WARP, EXPERTS_MOST = 256, TOP_MOST = 64, PLACE_THREADS = 1024 };
 
-typedef struct route_args {
+typedef struct learn_route_args {
     const float *x, *inv, *norm; /* the norm's input, [hidden] its weight */
     const float *router, *bias;  /* [experts, hidden], [experts] */
     float *score, *share;
     int *chosen, *fill;
     int rows, hidden, experts, top, groups, groups_kept;
     float by;
-} route_args;
+} learn_route_args;
 
 /* The lower id wins a tie. To all lanes. */
 static __device__ inline int warp_best(float x, int id)
@@ -30,7 +30,7 @@ static __device__ inline int warp_best(float x, int id)
 }
 
 /* Experts outside the groups that are kept cannot be chosen. `biased`: [experts], shared, of this warp. */
-static __device__ void keep_groups(float *biased, const route_args *a)
+static __device__ void keep_groups(float *biased, const learn_route_args *a)
 {
     int lane = (int)threadIdx.x % GPU_WARP, per = a->experts / a->groups;
 
@@ -58,7 +58,7 @@ static __device__ void keep_groups(float *biased, const route_args *a)
     __syncwarp();
 }
 
-static __global__ void __launch_bounds__(ROUTE_THREADS, 8) route(route_args a)
+static __global__ void __launch_bounds__(ROUTE_THREADS, 8) route(learn_route_args a)
 {
     __shared__ float scores[ROUTE_WARPS][EXPERTS_MOST], biases[ROUTE_WARPS][EXPERTS_MOST];
     __shared__ int filled[EXPERTS_MOST];
@@ -123,14 +123,14 @@ static __global__ void __launch_bounds__(ROUTE_THREADS, 8) route(route_args a)
         if (filled[e] > 0) atomicAdd(&a.fill[e], filled[e]);
 }
 
-typedef struct place_args {
+typedef struct learn_place_args {
     const int *fill, *chosen;
     const float *share;
     int *start, *tile, *slot, *row_of;
     float *share_of;
     unsigned long long *load, *load_step; /* or NULL */
     int choices, top, experts, tiles;     /* tiles there is room for */
-} place_args;
+} learn_place_args;
 
 static __device__ inline int padded(int n)
 {
@@ -138,7 +138,7 @@ static __device__ inline int padded(int n)
 }
 
 /* Block e: the slots of expert e. */
-static __global__ void __launch_bounds__(PLACE_THREADS) place(place_args a)
+static __global__ void __launch_bounds__(PLACE_THREADS) place(learn_place_args a)
 {
     __shared__ int before[PLACE_THREADS / GPU_WARP];
     __shared__ int first_slot;
@@ -190,8 +190,8 @@ void learn_route(rd_learner *l, int layer, int rows, learn_count count)
     const rd_model_config *c = &l->p->config;
     const rd_layer_params *at = &l->p->layer[layer];
     const learn_layer *y = &l->layer[layer];
-    route_args r = {};
-    place_args p = {};
+    learn_route_args r = {};
+    learn_place_args p = {};
 
     learn_check(l, cudaMemsetAsync(l->fill, 0, (size_t)l->experts * sizeof(int), l->stream), "router");
     r.x = y->mid;
@@ -229,7 +229,7 @@ void learn_route(rd_learner *l, int layer, int rows, learn_count count)
     learn_launched(l, "router");
 }
 
-typedef struct route_back_args {
+typedef struct learn_route_back_args {
     const float *dout; /* [rows, hidden] */
     const bf16 *y;
     const int *slot, *chosen;
@@ -238,9 +238,9 @@ typedef struct route_back_args {
     bf16 *dlogit; /* [rows, experts] */
     int rows, hidden, experts, top;
     float by;
-} route_back_args;
+} learn_route_back_args;
 
-static __global__ void __launch_bounds__(ROUTE_THREADS) route_back(route_back_args a)
+static __global__ void __launch_bounds__(ROUTE_THREADS) route_back(learn_route_back_args a)
 {
     __shared__ float slopes[ROUTE_WARPS][TOP_MOST];
     int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
@@ -284,7 +284,7 @@ static __global__ void __launch_bounds__(ROUTE_THREADS) route_back(route_back_ar
 void learn_route_back(rd_learner *l, int layer, int rows)
 {
     const learn_layer *y = &l->layer[layer];
-    route_back_args a = {};
+    learn_route_back_args a = {};
 
     a.dout = l->dx;
     a.y = y->y;

@@ -14,7 +14,7 @@
 
 enum { MUON_THREADS = 256, ROUNDS = 5 };
 
-typedef struct muon_args {
+typedef struct learn_muon_args {
     const learn_state *state;
     const learn_piece *piece;
     const learn_matrix *matrix;
@@ -23,10 +23,10 @@ typedef struct muon_args {
     bf16 *xb;
     const float *g;
     float momentum, lr, keep;
-} muon_args;
+} learn_muon_args;
 
 /* m = beta m + g; x = g + beta m; the squares of each piece. One block a piece. */
-static __global__ void __launch_bounds__(MUON_THREADS) muon_momentum(muon_args a)
+static __global__ void __launch_bounds__(MUON_THREADS) muon_momentum(learn_muon_args a)
 {
     __shared__ float room[GPU_WARP];
 
@@ -53,7 +53,7 @@ static __global__ void __launch_bounds__(MUON_THREADS) muon_momentum(muon_args a
 }
 
 /* x over its norm, and in bf16. */
-static __global__ void __launch_bounds__(MUON_THREADS) muon_unit(muon_args a)
+static __global__ void __launch_bounds__(MUON_THREADS) muon_unit(learn_muon_args a)
 {
     __shared__ float by;
 
@@ -81,7 +81,7 @@ static __global__ void __launch_bounds__(MUON_THREADS) muon_unit(muon_args a)
 }
 
 /* w = keep w - lr rate x. */
-static __global__ void __launch_bounds__(MUON_THREADS) muon_move(muon_args a)
+static __global__ void __launch_bounds__(MUON_THREADS) muon_move(learn_muon_args a)
 {
     if (a.state->skip) return;
     learn_piece p = a.piece[blockIdx.x];
@@ -145,7 +145,7 @@ static void orthogonalise(rd_learner *l, const learn_group *g)
 
 void learn_muon(rd_learner *l, float lr)
 {
-    muon_args a = {};
+    learn_muon_args a = {};
 
     a.state = l->state;
     a.piece = l->muon_piece;

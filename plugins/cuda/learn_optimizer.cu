@@ -45,15 +45,15 @@ static __global__ void __launch_bounds__(STEP_THREADS) sum_squares(double *out, 
     if (threadIdx.x == 0) out[blockIdx.x] = all;
 }
 
-typedef struct decide_args {
+typedef struct learn_decide_args {
     learn_state *state;
     const double *squares;
     const learn_piece *piece;
     int pieces, average;
     float clip, beta1, beta2;
-} decide_args;
+} learn_decide_args;
 
-static __global__ void __launch_bounds__(STEP_THREADS) decide(decide_args a)
+static __global__ void __launch_bounds__(STEP_THREADS) decide(learn_decide_args a)
 {
     __shared__ double room[STEP_THREADS];
     __shared__ int bad;
@@ -93,7 +93,7 @@ static __global__ void __launch_bounds__(STEP_THREADS) decide(decide_args a)
 
 /* ---- AdamW ---- */
 
-typedef struct adam_args {
+typedef struct learn_adam_args {
     const learn_state *state;
     const learn_piece *piece;
     const int *list;
@@ -101,9 +101,9 @@ typedef struct adam_args {
     float *w, *m, *v;
     const float *g;
     float lr, beta1, beta2, eps, decay;
-} adam_args;
+} learn_adam_args;
 
-static __device__ inline float adam_one(float w, float *m, float *v, float g, const adam_args *a, float keep, float c1,
+static __device__ inline float adam_one(float w, float *m, float *v, float g, const learn_adam_args *a, float keep, float c1,
                                         float c2)
 {
     *m = a->beta1 * *m + (1.0f - a->beta1) * g;
@@ -111,7 +111,7 @@ static __device__ inline float adam_one(float w, float *m, float *v, float g, co
     return w * keep - a->lr * (*m * c1) / (sqrtf(*v * c2) + a->eps);
 }
 
-static __global__ void __launch_bounds__(STEP_THREADS) adam(adam_args a)
+static __global__ void __launch_bounds__(STEP_THREADS) adam(learn_adam_args a)
 {
     if (a.state->skip) return;
     learn_piece p = a.piece[a.list[blockIdx.x]];
@@ -170,8 +170,8 @@ void learn_optimize(rd_learner *l, float lr, bool average)
 {
     const rd_optimizer_options *o = &l->o.optimizer;
     size_t n = l->p->size;
-    decide_args d = {};
-    adam_args a = {};
+    learn_decide_args d = {};
+    learn_adam_args a = {};
 
     RD_LAUNCH(sum_squares, l->pieces, STEP_THREADS, 0, l->stream, l->squares, l->grad, l->piece);
     d.state = l->state;

@@ -28,7 +28,7 @@ void learn_turns(rd_learner *l, const learn_pack *p)
     learn_launched(l, "rotation");
 }
 
-typedef struct turn_args {
+typedef struct learn_turn_args {
     const bf16 *qkv; /* [rows, (heads + 2 kv) dim] */
     bf16 *qk;        /* [rows, (heads + kv) dim] */
     bf16 *dqkv;
@@ -36,11 +36,11 @@ typedef struct turn_args {
     float *parts; /* [blocks, 2 dim] */
     float eps;
     int rows, heads, kv, half;
-} turn_args;
+} learn_turn_args;
 
 /* A head's row x, turned forwards (sign 1) or back (sign -1), in shared memory. All lanes call. */
 template <int PAIRS>
-static __device__ inline void turn_row(float x[PAIRS][2], float *room, const turn_args *a, int row, float sign)
+static __device__ inline void turn_row(float x[PAIRS][2], float *room, const learn_turn_args *a, int row, float sign)
 {
     int lane = (int)threadIdx.x % GPU_WARP;
 
@@ -67,7 +67,7 @@ static __device__ inline void turn_row(float x[PAIRS][2], float *room, const tur
     }
 }
 
-template <int DIM> static __global__ void __launch_bounds__(TURN_THREADS) split_heads(turn_args a)
+template <int DIM> static __global__ void __launch_bounds__(TURN_THREADS) split_heads(learn_turn_args a)
 {
     enum { PAIRS = DIM <= 64 ? 1 : DIM / 64, WIDE = PAIRS * 64 };
     __shared__ float room[TURN_WARPS][WIDE];
@@ -112,7 +112,7 @@ template <int DIM> static __global__ void __launch_bounds__(TURN_THREADS) split_
 }
 
 /* dqkv, the gradient of turned queries and keys, becomes that of the projection; values' stay. */
-template <int DIM> static __global__ void __launch_bounds__(TURN_THREADS) split_heads_back(turn_args a)
+template <int DIM> static __global__ void __launch_bounds__(TURN_THREADS) split_heads_back(learn_turn_args a)
 {
     enum { PAIRS = DIM <= 64 ? 1 : DIM / 64, WIDE = PAIRS * 64 };
     __shared__ float room[TURN_WARPS][WIDE];
@@ -186,9 +186,9 @@ template <int DIM> static __global__ void __launch_bounds__(TURN_THREADS) split_
     }
 }
 
-static turn_args args_of(const rd_learner *l, const learn_layer *y, const rd_layer_params *at, int rows)
+static learn_turn_args args_of(const rd_learner *l, const learn_layer *y, const rd_layer_params *at, int rows)
 {
-    turn_args a = {};
+    learn_turn_args a = {};
 
     a.qkv = y->qkv;
     a.qk = y->qk;
@@ -208,7 +208,7 @@ static turn_args args_of(const rd_learner *l, const learn_layer *y, const rd_lay
 
 void learn_split(rd_learner *l, const learn_layer *y, const rd_layer_params *at, int rows)
 {
-    turn_args a = args_of(l, y, at, rows);
+    learn_turn_args a = args_of(l, y, at, rows);
     int blocks = learn_blocks((size_t)rows, TURN_WARPS);
 
     if (l->dim == 32) RD_LAUNCH(split_heads<32>, blocks, TURN_THREADS, 0, l->stream, a);
@@ -219,7 +219,7 @@ void learn_split(rd_learner *l, const learn_layer *y, const rd_layer_params *at,
 
 void learn_split_back(rd_learner *l, const learn_layer *y, const rd_layer_params *at, int rows)
 {
-    turn_args a = args_of(l, y, at, rows);
+    learn_turn_args a = args_of(l, y, at, rows);
     int blocks = learn_blocks((size_t)rows, TURN_WARPS);
 
     if (blocks > LEARN_PARTS) blocks = LEARN_PARTS;
