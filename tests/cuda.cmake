@@ -60,3 +60,4 @@ target_link_options(rd_cuda_emulated_so PRIVATE
 target_link_libraries(rd_cuda_emulated_so PRIVATE rd_emulator rd_base)
 
 rd_test(plugins/cuda/test_learner.c rd_cuda_emulated rd_train rd_cpu)
+rd_test(plugins/cuda/test_learner_round.cpp rd_cuda_emulated rd_train rd_cpu)

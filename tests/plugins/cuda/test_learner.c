@@ -10,6 +10,7 @@
 #include "core/train/objective.h"
 #include "tests/core/gemm.h"
 #include "tests/core/shape.h"
+#include "tests/plugins/cuda/emulator/control.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -313,4 +314,401 @@ Test(learner, so_they_are_with_wide_heads_and_no_experts)
     rd_model_config c = dense();
 
     losses_and_gradients(&c, 150);
+}
+
+Test(learner, packs_of_odd_lengths_and_rows_of_one_range_agree)
+{
+    static const int lengths[] = { 1, 33, 64, 129, 200 };
+    rd_model_config c = usual();
+    bench b = { 0 };
+
+    bench_open(&b, &c);
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        rd_train_stats want = { 0 };
+
+        fill_pack(&b, 20 + i, 512);
+        b.pack.n = lengths[i];
+        for (int k = 0; k < b.pack.n; k++) { /* to itself and what is before it, by one range or the other */
+            rd_train_row *r = &b.pack.row[k];
+
+            r->clean_start = k % 2 ? 0 : k;
+            r->clean_end = k % 2 ? k / 2 + 1 : k;
+            r->own_start = k % 2 ? 7 : k - k % 16;
+            r->own_end = k % 2 ? 7 : k + 1;
+            if (r->label < 0 && k % 5 == 0) r->label = 9, r->weight = 1.0f;
+        }
+        memset(b.load, 0, (size_t)c.num_hidden_layers * (size_t)c.num_experts * sizeof *b.load);
+        run_cpu(&b, 0.01f, false, &want);
+        submit(&b, RD_LEARNER_MEASURE, 0.01f);
+        rd_learner_sums sums = collect(&b);
+
+        expect_sums(&sums.stats, &want);
+        cr_expect_gt(sums.stats.labels[0] + sums.stats.labels[1] + sums.stats.labels[2], 0);
+    }
+    get(&b, RD_LEARNER_GRADIENT);
+    for (size_t i = 0; i < b.p.size; i++) cr_assert_eq(b.got[i], 0.0f, "to measure leaves no gradient");
+    bench_close(&b);
+}
+
+/* Three steps from the same gradients on both; with `muon` the way that each matrix went is compared. */
+static void steps_agree(bool muon)
+{
+    rd_model_config c = usual();
+    rd_random r = rd_random_seed(5);
+    rd_error err = { 0 };
+    bench b = { 0 };
+
+    b.o.optimizer = rd_optimizer_defaults();
+    b.o.optimizer.muon = muon;
+    bench_open(&b, &c);
+    float *before = rd_alloc_array(b.p.size, sizeof *before);
+
+    for (int step = 0; step < 3; step++) {
+        double norm = 0.0;
+
+        for (size_t i = 0; i < b.p.size; i++)
+            b.grad[i] = (step == 1 ? 1e-4f : 0.1f) * (float)rd_random_normal(&r); /* the second is not clipped */
+        for (int i = 0; i < b.p.count; i++) {
+            const rd_param *q = &b.p.param[i];
+
+            if (q->kind == RD_PARAM_BIAS) memset(b.grad + q->offset, 0, (size_t)q->cols * sizeof(float));
+        }
+        memcpy(before, b.w, b.p.size * sizeof *before);
+        cr_assert(!b.t->put(b.l, RD_LEARNER_GRADIENT, b.grad, &err));
+        cr_assert(!b.t->step(b.l, 0.01f, false, &err));
+        cr_assert(!rd_optimizer_step(b.optimizer, b.w, b.grad, 0.01f, NULL, &norm, &err), "%s", err.text);
+        rd_learner_sums sums = collect(&b);
+
+        cr_expect_float_eq(sums.norm, norm, 1e-5 * norm);
+        cr_expect_eq(sums.steps, step + 1);
+        get(&b, RD_LEARNER_WEIGHTS);
+        for (size_t i = 0; i < b.p.size; i++) {
+            b.got[i] -= before[i];
+            before[i] = b.w[i] - before[i];
+        }
+        if (muon)
+            expect_alike(&b, before, 0.999, 0.01, "step");
+        else
+            expect_alike(&b, before, 1.0 - 1e-6, 1e-5, "step");
+        cr_assert(!b.t->put(b.l, RD_LEARNER_WEIGHTS, b.w, &err)); /* errors of one step are not another's */
+    }
+    get(&b, RD_LEARNER_MOMENT_0);
+    expect_alike(&b, rd_optimizer_moment(b.optimizer, 0), 1.0 - 1e-6, 1e-5, "moment 0");
+    get(&b, RD_LEARNER_MOMENT_1);
+    expect_alike(&b, rd_optimizer_moment(b.optimizer, 1), 1.0 - 1e-6, 1e-5, "moment 1");
+    get(&b, RD_LEARNER_GRADIENT);
+    for (size_t i = 0; i < b.p.size; i++) cr_assert_eq(b.got[i], 0.0f, "a step takes the gradient away");
+    free(before);
+    bench_close(&b);
+}
+
+Test(learner, adamw_steps_as_the_cpu)
+{
+    steps_agree(false);
+}
+
+Test(learner, muon_steps_as_the_cpu)
+{
+    steps_agree(true);
+}
+
+Test(learner, expert_biases_follow_the_load_of_the_step_and_of_no_measuring)
+{
+    rd_model_config c = usual();
+    rd_train_stats stats = { 0 };
+    rd_error err = { 0 };
+    bench b = { 0 };
+    double norm;
+
+    bench_open(&b, &c);
+    fill_pack(&b, 40, 100);
+    submit(&b, RD_LEARNER_MEASURE, 0.01f);
+    fill_pack(&b, 41, 100);
+    submit(&b, RD_LEARNER_LEARN, 0.01f);
+    run_cpu(&b, 0.01f, true, &stats);
+    cr_assert(!b.t->step(b.l, 0.0f, false, &err));
+    cr_assert(!rd_optimizer_step(b.optimizer, b.w, b.grad, 0.0f, b.load, &norm, &err));
+    get(&b, RD_LEARNER_WEIGHTS);
+    cr_expect(!memcmp(b.got, b.w, b.p.size * sizeof *b.w), "at rate 0 the biases move, and nothing else");
+    bench_close(&b);
+}
+
+Test(learner, a_gradient_that_is_no_number_changes_nothing_and_is_named)
+{
+    rd_model_config c = usual();
+    rd_error err = { 0 };
+    rd_learner_sums sums;
+    bench b = { 0 };
+
+    bench_open(&b, &c);
+    const rd_param *q = rd_params_find(&b.p, "model.layers.1.mlp.experts.3.up_proj.weight");
+
+    b.grad[q->offset + 5] = NAN;
+    cr_assert(!b.t->put(b.l, RD_LEARNER_GRADIENT, b.grad, &err));
+    cr_assert(!b.t->step(b.l, 0.1f, false, &err), "a step does not wait to be told");
+    for (int which = RD_LEARNER_WEIGHTS; which <= RD_LEARNER_MOMENT_1; which++) {
+        get(&b, (rd_learner_array)which);
+        for (size_t i = 0; i < b.p.size; i++)
+            cr_assert_eq(b.got[i], which == RD_LEARNER_WEIGHTS ? b.w[i] : 0.0f, "array %d moved", which);
+    }
+    cr_expect_eq(b.t->collect(b.l, &sums, &err), RD_INVALID);
+    cr_expect(strstr(err.text, q->name) && strstr(err.text, "step 1:"), "%s", err.text);
+    for (size_t i = 0; i < b.p.size; i++) b.grad[i] = 0.01f;
+    cr_assert(!b.t->put(b.l, RD_LEARNER_GRADIENT, b.grad, &err) && !b.t->step(b.l, 0.1f, false, &err));
+    sums = collect(&b);
+    cr_expect_eq(sums.steps, 1, "and the next step is the first");
+    bench_close(&b);
+}
+
+Test(learner, a_loss_that_is_no_number_is_told)
+{
+    rd_model_config c = usual();
+    rd_error err = { 0 };
+    rd_learner_sums sums;
+    bench b = { 0 };
+
+    bench_open(&b, &c);
+    fill_pack(&b, 3, 100);
+    b.w[b.p.norm] = NAN;
+    cr_assert(!b.t->put(b.l, RD_LEARNER_WEIGHTS, b.w, &err));
+    submit(&b, RD_LEARNER_LEARN, 0.01f);
+    cr_assert(!b.t->step(b.l, 0.1f, false, &err));
+    cr_expect_eq(b.t->collect(b.l, &sums, &err), RD_INVALID);
+    cr_expect(strstr(err.text, "step 1:"), "%s", err.text);
+    get(&b, RD_LEARNER_WEIGHTS);
+    for (size_t i = 0; i < b.p.size; i++) cr_assert(b.got[i] == b.w[i] || i == b.p.norm);
+    bench_close(&b);
+}
+
+Test(learner, arrays_come_back_as_they_were_put)
+{
+    rd_model_config c = usual();
+    rd_random r = rd_random_seed(2);
+    rd_error err = { 0 };
+    bench b = { 0 };
+
+    b.o.mean = true;
+    bench_open(&b, &c);
+    for (int which = 0; which < RD_LEARNER_ARRAYS; which++) {
+        for (size_t i = 0; i < b.p.size; i++) b.grad[i] = (float)rd_random_normal(&r);
+        cr_assert(!b.t->put(b.l, (rd_learner_array)which, b.grad, &err));
+        get(&b, (rd_learner_array)which);
+        cr_expect(!memcmp(b.got, b.grad, b.p.size * sizeof *b.got), "array %d", which);
+    }
+    cr_expect_eq(b.t->get(b.l, RD_LEARNER_ARRAYS, b.got, &err), RD_INVALID);
+    cr_assert(!b.t->set_steps(b.l, 41, 3, &err));
+    cr_expect_eq(collect(&b).steps, 41);
+    bench_close(&b);
+}
+
+Test(learner, the_mean_is_of_the_steps_that_count_without_a_gap)
+{
+    static const bool counts[] = { true, true, false, true, true, true };
+    rd_model_config c = usual();
+    rd_random r = rd_random_seed(2);
+    rd_error err = { 0 };
+    bench b = { 0 };
+    int n = 0;
+
+    b.o.mean = true;
+    bench_open(&b, &c);
+    double *sum = rd_alloc_array(b.p.size, sizeof *sum);
+
+    for (size_t s = 0; s < sizeof counts / sizeof *counts; s++) {
+        for (size_t i = 0; i < b.p.size; i++) b.grad[i] = (float)rd_random_normal(&r);
+        cr_assert(!b.t->put(b.l, RD_LEARNER_GRADIENT, b.grad, &err) && !b.t->step(b.l, 0.05f, counts[s], &err));
+        if (!counts[s]) {
+            memset(sum, 0, b.p.size * sizeof *sum);
+            n = 0;
+            continue;
+        }
+        get(&b, RD_LEARNER_WEIGHTS);
+        for (size_t i = 0; i < b.p.size; i++) sum[i] += (double)b.got[i];
+        n++;
+    }
+    get(&b, RD_LEARNER_MEAN);
+    for (size_t i = 0; i < b.p.size; i++) cr_assert_float_eq(b.got[i], sum[i] / n, 1e-6);
+    free(sum);
+    bench_close(&b);
+}
+
+Test(learner, guesses_are_the_cpus_and_count_nowhere)
+{
+    rd_model_config c = usual();
+    rd_train_stats stats = { 0 };
+    rd_error err = { 0 };
+    bench b = { 0 };
+    int same = 0, labels = 0;
+
+    bench_open(&b, &c);
+    fill_pack(&b, 9, 300);
+    run_cpu(&b, 1.0f, false, &stats);
+    int32_t *best = rd_alloc_array((size_t)b.pack.n, sizeof *best);
+
+    cr_assert(!b.t->guess(b.l, b.pack.row, b.pack.n, best, &err), "%s", err.text);
+    for (int i = 0; i < b.pack.n; i++) {
+        int32_t want = rd_net_best(b.net)[i];
+
+        labels += want >= 0;
+        same += want >= 0 && best[i] == want;
+        cr_assert_eq(best[i] < 0, want < 0, "row %d", i);
+    }
+    cr_expect_gt(labels, 50);
+    cr_expect_geq(same, labels - labels / 20, "%d of %d", same, labels); /* near ties may fall otherwise */
+    rd_learner_sums sums = collect(&b);
+
+    cr_expect_eq(sums.stats.flops, 0.0);
+    for (int i = 0; i < RD_TASKS; i++) cr_expect(sums.stats.loss[i] == 0.0 && sums.stats.labels[i] == 0);
+    for (int i = 0; i < c.num_hidden_layers * c.num_experts; i++) cr_expect_eq(sums.stats.load[i], 0);
+    free(best);
+    bench_close(&b);
+}
+
+Test(learner, passes_see_rounded_weights_when_asked)
+{
+    rd_model_config c = usual();
+    rd_train_stats want = { 0 };
+    rd_error err = { 0 };
+    bench b = { 0 };
+
+    b.o.rounded = true;
+    bench_open(&b, &c);
+    fill_pack(&b, 3, 200);
+    /* One outlier a row makes the rounding coarse enough to be seen in the loss. */
+    for (int i = 0; i < b.p.count; i++) {
+        const rd_param *q = &b.p.param[i];
+
+        if (q->kind != RD_PARAM_MATRIX) continue;
+        for (int r = 0; r < q->rows; r++) b.w[q->offset + (size_t)r * (size_t)q->cols] = 4.0f;
+    }
+    cr_assert(!b.t->put(b.l, RD_LEARNER_WEIGHTS, b.w, &err) && !b.t->see_rounded(b.l, true, &err));
+    submit(&b, RD_LEARNER_MEASURE, 1.0f);
+    for (int i = 0; i < b.p.count; i++) cr_assert(!rd_params_round_int8(&b.p, i, b.w, b.w, &err));
+    run_cpu(&b, 1.0f, false, &want);
+    rd_learner_sums sums = collect(&b);
+
+    expect_sums(&sums.stats, &want);
+    bench_close(&b);
+}
+
+static void train(bench *b, float *loss, int steps)
+{
+    rd_error err = { 0 };
+
+    for (int s = 0; s < steps; s++) {
+        double weight = 0.0, sum = 0.0;
+
+        for (int k = 0; k < 2; k++) {
+            fill_pack(b, 60 + (uint64_t)k, 150);
+            submit(b, RD_LEARNER_LEARN, 1.0f / 150.0f);
+        }
+        cr_assert(!b->t->step(b->l, 0.02f, false, &err));
+        rd_learner_sums sums = collect(b);
+
+        for (int i = 0; i < RD_TASKS; i++) sum += sums.stats.loss[i], weight += sums.stats.weight[i];
+        loss[s] = (float)(sum / weight);
+    }
+}
+
+Test(learner, it_learns_and_the_order_of_threads_does_not_show)
+{
+    static const uint64_t orders[] = { 0, 1, 77 };
+    enum { STEPS = 6 };
+    rd_model_config c = usual();
+    float first[STEPS], loss[STEPS], *w = NULL;
+
+    for (size_t k = 0; k < sizeof orders / sizeof *orders; k++) {
+        bench b = { 0 };
+
+        rd_emulated_order(orders[k]);
+        bench_open(&b, &c);
+        train(&b, k ? loss : first, STEPS);
+        get(&b, RD_LEARNER_WEIGHTS);
+        if (k == 0) {
+            w = rd_alloc_array(b.p.size, sizeof *w);
+            memcpy(w, b.got, b.p.size * sizeof *w);
+            cr_expect_lt(first[STEPS - 1], 0.8f * first[0], "%f, then %f", (double)first[0], (double)first[STEPS - 1]);
+        } else {
+            cr_expect(!memcmp(w, b.got, b.p.size * sizeof *w), "weights differ in order %zu", k);
+            cr_expect(!memcmp(first, loss, sizeof loss));
+        }
+        bench_close(&b);
+    }
+    free(w);
+}
+
+Test(learner, bad_rows_are_refused_as_by_the_cpu)
+{
+    rd_model_config c = usual();
+    rd_error err = { 0 };
+    bench b = { 0 };
+
+    bench_open(&b, &c);
+    fill_pack(&b, 3, 60);
+    for (int kind = 0; kind < 7; kind++) {
+        rd_train_row *r = &b.pack.row[5], keep = *r;
+        rd_error theirs = { 0 };
+        rd_train_stats stats = { 0 };
+
+        if (kind == 0) r->token = VOCAB;
+        if (kind == 1) r->label = VOCAB;
+        if (kind == 2) r->position = -1;
+        if (kind == 3) r->task = RD_TASKS;
+        if (kind == 4) r->own_end = b.pack.n + 1, r->own_start = 0;
+        if (kind == 5) r->clean_end = r->clean_start = r->own_end = r->own_start = 0;
+        if (kind == 6) r->clean_start = -1, r->clean_end = 4;
+        cr_expect_eq(b.t->submit(b.l, RD_LEARNER_LEARN, b.pack.row, b.pack.n, 1.0f, &err), RD_INVALID, "kind %d", kind);
+        cr_expect_eq(rd_net_run(b.net, b.w, b.pack.row, b.pack.n, 1.0f, NULL, &stats, &theirs), RD_INVALID);
+        cr_expect_str_eq(err.text, theirs.text);
+        *r = keep;
+    }
+    cr_expect_eq(b.t->submit(b.l, RD_LEARNER_LEARN, b.pack.row, ROOM + 1, 1.0f, &err), RD_INVALID);
+    cr_expect_eq(b.t->submit(b.l, RD_LEARNER_LEARN, b.pack.row, 0, 1.0f, &err), RD_INVALID);
+    submit(&b, RD_LEARNER_MEASURE, 1.0f);
+    cr_expect_gt(collect(&b).stats.flops, 0.0);
+    bench_close(&b);
+}
+
+Test(learner, too_little_memory_says_what_is_needed_and_free)
+{
+    rd_model_config c = usual();
+    rd_learner_options o = { .rows_per_pack = 4096, .packs = 1, .optimizer = rd_optimizer_defaults() };
+    rd_error err = { 0 };
+    rd_learner *l = NULL;
+    rd_params p;
+
+    cr_assert(!rd_params_init(&p, &c, &err));
+    rd_emulated_memory((size_t)16 << 20);
+    cr_expect_eq(rd_learner_entry()->open(&p, &o, &l, &err), RD_NO_MEMORY);
+    cr_expect(strstr(err.text, "need") && strstr(err.text, "16 MB are free"), "%s", err.text);
+    rd_emulated_memory((size_t)4 << 30);
+    o.memory_limit = (size_t)20 << 20;
+    cr_expect_eq(rd_learner_entry()->open(&p, &o, &l, &err), RD_NO_MEMORY);
+    cr_expect(strstr(err.text, "20 MB are free"), "%s", err.text);
+    o.memory_limit = 0;
+    cr_assert(!rd_learner_entry()->open(&p, &o, &l, &err), "%s", err.text);
+    rd_learner_entry()->close(l);
+    cr_expect_eq(rd_emulated_alive(), 0);
+    rd_params_clear(&p);
+}
+
+Test(learner, shapes_it_cannot_train_are_refused_with_the_reason)
+{
+    static const char *const reasons[] = { "head_dim 16", "vocabulary of 321", "columns" };
+    rd_learner_options o = { .rows_per_pack = 64, .packs = 1, .optimizer = rd_optimizer_defaults() };
+
+    for (int i = 0; i < 3; i++) {
+        rd_model_config c = usual();
+        rd_error err = { 0 };
+        rd_learner *l = NULL;
+        rd_params p;
+
+        if (i == 0) c.head_dim = 16;
+        if (i == 1) c.vocab_size = 321;
+        if (i == 2) c.moe_intermediate_size = 20;
+        cr_assert(!rd_params_init(&p, &c, &err), "%s", err.text);
+        cr_expect_eq(rd_learner_entry()->open(&p, &o, &l, &err), RD_INVALID);
+        cr_expect(strstr(err.text, reasons[i]), "%s", err.text);
+        rd_params_clear(&p);
+    }
 }
