@@ -247,9 +247,9 @@ static __global__ void __launch_bounds__(STEP_THREADS) round_rows(bf16 *half, fl
     for (int c = lane; c < n; c += GPU_WARP) {
         float x = gpu_from_bf16(gpu_bf16(from[c])), q = scale > 0.0f ? rintf(x / scale) : 0.0f;
 
-        q = (q > 127.0f ? 127.0f : q < -127.0f ? -127.0f : q) * scale;
+        q = (q > 127.0f ? 127.0f : q < -127.0f ? -127.0f : q) * scale + 0.0f; /* int8 has no minus zero */
         if (half) half[offset[row] + (size_t)c] = gpu_bf16(q);
-        else full[offset[row] + (size_t)c] = q + 0.0f; /* int8 has no minus zero */
+        else full[offset[row] + (size_t)c] = q;
     }
 }
 
