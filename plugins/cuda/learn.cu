@@ -256,8 +256,8 @@ static rd_status read_shape(rd_learner *l, rd_error *err)
     if (l->vocab % 8)
         return rd_fail(err, RD_INVALID, "the shape to train: a vocabulary of %d; the GPU's trainer needs a multiple of 8",
                        l->vocab);
-    if (l->hidden > 8192)
-        return rd_fail(err, RD_INVALID, "the shape to train: hidden_size %d; the GPU's trainer goes up to 8192", l->hidden);
+    if (l->hidden > 4096)
+        return rd_fail(err, RD_INVALID, "the shape to train: hidden_size %d; the GPU's trainer goes up to 4096", l->hidden);
     for (int i = 0; i < p->count; i++)
         if (p->param[i].cols % 8)
             return rd_fail(err, RD_INVALID, "the shape to train: %s has %d columns; the GPU's trainer needs a multiple of 8",
@@ -267,7 +267,7 @@ static rd_status read_shape(rd_learner *l, rd_error *err)
     if (moe) {
         size_t slots = (size_t)l->room * (size_t)l->top + (size_t)l->experts * (LEARN_SLOTS - 1);
 
-        if (slots > 1u << 23)
+        if (slots > 1u << 22)
             return rd_fail(err, RD_INVALID, "packs of %d rows for %d experts each are too large for the GPU's trainer", l->room,
                            l->top);
         l->slots = (int)((slots + LEARN_SLOTS - 1) / LEARN_SLOTS) * LEARN_SLOTS;

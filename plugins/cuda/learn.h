@@ -48,7 +48,7 @@ enum {
     LEARN_SLOTS = 128,  /* an expert's rows are padded to a multiple */
     LEARN_CHUNK = 2048, /* labelled rows whose logits exist at once */
     LEARN_PIECE = 4096, /* floats that one block of the optimiser takes */
-    LEARN_PARTS = 256,  /* partial sums over rows */
+    LEARN_PARTS = 512,  /* partial sums over rows */
     LEARN_SEGMENT = 32, /* rows of one token that are added in one go */
     LEARN_BUFFERS = 2   /* pinned buffers of packs */
 };

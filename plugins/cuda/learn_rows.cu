@@ -5,7 +5,7 @@
  */
 #include "plugins/cuda/learn.h"
 
-enum { ROW_WARPS = 4, ROW_THREADS = ROW_WARPS * GPU_WARP };
+enum { ROW_WARPS = 4, ROW_THREADS = ROW_WARPS * GPU_WARP, BACK_WARPS = 8, BACK_THREADS = BACK_WARPS * GPU_WARP };
 
 /* The row before the norm, columns c .. c + 7. */
 static __device__ inline void row_sum(float v[8], const learn_norm *a, int row, int c)
@@ -85,8 +85,8 @@ static __device__ inline void row_back(float d[8], const learn_norm_back *a, int
     }
 }
 
-/* parts: [gridDim.x, hidden]. Shared: [ROW_WARPS, hidden] float. */
-static __global__ void __launch_bounds__(ROW_THREADS) norm_rows_back(learn_norm_back a, float *parts)
+/* parts: [gridDim.x, hidden]. Shared: [BACK_WARPS, hidden] float. */
+static __global__ void __launch_bounds__(BACK_THREADS) norm_rows_back(learn_norm_back a, float *parts)
 {
     RD_DYNAMIC_SHARED(float, room);
     int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
@@ -94,7 +94,7 @@ static __global__ void __launch_bounds__(ROW_THREADS) norm_rows_back(learn_norm_
 
     for (int c = lane * 8; c < a.hidden; c += GPU_WARP * 8)
         for (int k = 0; k < 8; k++) own[c + k] = 0.0f;
-    for (int i = (int)blockIdx.x * ROW_WARPS + warp; i < a.rows; i += (int)gridDim.x * ROW_WARPS) {
+    for (int i = (int)blockIdx.x * BACK_WARPS + warp; i < a.rows; i += (int)gridDim.x * BACK_WARPS) {
         size_t row = (size_t)(a.list ? a.list[i] : i) * (size_t)a.hidden;
         float by = a.inv[i], sum = 0.0f;
 
@@ -124,32 +124,32 @@ static __global__ void __launch_bounds__(ROW_THREADS) norm_rows_back(learn_norm_
         }
     }
     __syncthreads();
-    for (int c = (int)threadIdx.x; c < a.hidden; c += ROW_THREADS) {
+    for (int c = (int)threadIdx.x; c < a.hidden; c += BACK_THREADS) {
         float sum = 0.0f;
 
-        for (int w = 0; w < ROW_WARPS; w++) sum += room[w * a.hidden + c];
+        for (int w = 0; w < BACK_WARPS; w++) sum += room[w * a.hidden + c];
         parts[(size_t)blockIdx.x * (size_t)a.hidden + (size_t)c] = sum;
     }
 }
 
 void learn_norm_rows_back(rd_learner *l, const learn_norm_back *a)
 {
-    int blocks = learn_blocks((size_t)a->rows, ROW_WARPS);
-    size_t shared = (size_t)ROW_WARPS * (size_t)a->hidden * sizeof(float);
+    int blocks = learn_blocks((size_t)a->rows, BACK_WARPS);
+    size_t shared = (size_t)BACK_WARPS * (size_t)a->hidden * sizeof(float);
 
     if (blocks > LEARN_PARTS) blocks = LEARN_PARTS;
     if (shared > 48 << 10) learn_check(l, RD_ALLOW_SHARED(norm_rows_back, shared), "norm backward");
-    RD_LAUNCH(norm_rows_back, blocks, ROW_THREADS, shared, l->stream, *a, l->parts);
+    RD_LAUNCH(norm_rows_back, blocks, BACK_THREADS, shared, l->stream, *a, l->parts);
     learn_launched(l, "norm backward");
     learn_sum_parts(l, a->grad, l->parts, blocks, a->hidden, a->hidden);
 }
 
-/* 32 columns a block, eight threads a column. */
-static __global__ void __launch_bounds__(256) sum_parts(float *out, const float *parts, int n, int cols, int ld)
+/* 32 columns a block, 32 threads a column. */
+static __global__ void __launch_bounds__(1024) sum_parts(float *out, const float *parts, int n, int cols, int ld)
 {
-    __shared__ float room[8][33];
+    __shared__ float room[32][33];
     int x = (int)threadIdx.x % 32, y = (int)threadIdx.x / 32;
-    int c = (int)blockIdx.x * 32 + x, each = (n + 7) / 8;
+    int c = (int)blockIdx.x * 32 + x, each = (n + 31) / 32;
     float sum = 0.0f;
 
     if (c < cols)
@@ -159,14 +159,14 @@ static __global__ void __launch_bounds__(256) sum_parts(float *out, const float 
     __syncthreads();
     if (y == 0 && c < cols) {
         sum = 0.0f;
-        for (int i = 0; i < 8; i++) sum += room[i][x];
+        for (int i = 0; i < 32; i++) sum += room[i][x];
         out[c] += sum;
     }
 }
 
 void learn_sum_parts(rd_learner *l, float *out, const float *parts, int n, int cols, int ld)
 {
-    RD_LAUNCH(sum_parts, learn_blocks((size_t)cols, 32), 256, 0, l->stream, out, parts, n, cols, ld);
+    RD_LAUNCH(sum_parts, learn_blocks((size_t)cols, 32), 1024, 0, l->stream, out, parts, n, cols, ld);
     learn_launched(l, "sums over rows");
 }
 

@@ -5,7 +5,7 @@
  */
 #include "plugins/cuda/learn.h"
 
-enum { TURN_WARPS = 4, TURN_THREADS = TURN_WARPS * GPU_WARP };
+enum { TURN_WARPS = 8, TURN_THREADS = TURN_WARPS * GPU_WARP };
 
 /* cosine, sine: [rows, half]. */
 static __global__ void __launch_bounds__(256) turns(float *cosine, float *sine, const float *turn,
