@@ -15,16 +15,14 @@ static_assert((int)SIDE == (int)LEARN_SLOTS, "a tile has one expert");
 
 typedef enum group_form { GROUP_TIMES, GROUP_TIMES_BACK, GROUP_WEIGH } group_form;
 
-/* A tile of 128 rows of 64 columns k .. : rows first .. of `from`, or those that `row_of` names. */
+/* A tile of 128 rows of 64 columns k .. : rows first .. of `from`, or those that `row_of` [128] names (-1: zeros). */
 static __device__ inline void load_rows(bf16 *tile, const bf16 *from, int ld, const int *row_of, int first, int rows,
                                         int k, int deep)
 {
 #pragma unroll
     for (int i = 0; i < SIDE * 8 / THREADS; i++) {
         int at = (int)threadIdx.x + i * THREADS, r = at / 8, c = at % 8;
-        int row = first + r < rows ? first + r : -1;
-
-        if (row_of && row >= 0) row = row_of[row];
+        int row = row_of ? row_of[r] : first + r < rows ? first + r : -1;
         bool there = row >= 0 && k + c * 8 < deep;
 
         gpu_copy_async(tile + tile_at<8>(r, c), there ? from + (size_t)row * (size_t)ld + k + c * 8 : from,
@@ -53,7 +51,7 @@ static __device__ inline void load_deep(bf16 *tile, const bf16 *from, int ld, co
 template <bool A_TURNED, bool B_TURNED>
 static __device__ inline void multiply(float c[4][4][4], const bf16 *a, const bf16 *b, int m, int n)
 {
-#pragma unroll 2
+#pragma unroll
     for (int s = 0; s < DEEP / 16; s++) {
         uint32_t x[4][4], y[2][4];
 
@@ -80,6 +78,7 @@ template <group_form FORM> static __global__ void __launch_bounds__(THREADS, 2) 
 {
     enum { WEIGH = FORM == GROUP_WEIGH, A_TURNED = WEIGH, B_TURNED = FORM != GROUP_TIMES };
     RD_DYNAMIC_SHARED(bf16, room);
+    __shared__ int a_row[SIDE];
     int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
     int e = WEIGH ? (int)blockIdx.z : g.tile[blockIdx.y];
 
@@ -88,6 +87,14 @@ template <group_form FORM> static __global__ void __launch_bounds__(THREADS, 2) 
     int k0 = WEIGH ? g.start[e] : 0, k1 = WEIGH ? g.start[e + 1] : g.k;
 
     if (WEIGH && k0 == k1) return;
+    if (!WEIGH) { /* looked up once */
+        if (threadIdx.x < SIDE) {
+            int row = m0 + (int)threadIdx.x;
+
+            a_row[threadIdx.x] = row >= g.m ? -1 : g.a_row ? g.a_row[row] : row;
+        }
+        __syncthreads();
+    }
     const bf16 *weight = WEIGH ? NULL : g.b + (size_t)e * g.stride;
     int steps = (k1 - k0 + DEEP - 1) / DEEP, m = warp / 4 * 64, n = warp % 4 * 32;
     float c[4][4][4];
@@ -105,7 +112,7 @@ template <group_form FORM> static __global__ void __launch_bounds__(THREADS, 2) 
             load_deep(a, g.a, g.lda, g.a_row, k, k1, m0, g.m);
             load_deep(b, g.b, g.ldb, g.b_row, k, k1, n0, g.n);
         } else {
-            load_rows(a, g.a, g.lda, g.a_row, m0, g.m, k, k1);
+            load_rows(a, g.a, g.lda, a_row, m0, g.m, k, k1);
             if (FORM == GROUP_TIMES) load_rows(b, weight, g.ldb, NULL, n0, g.n, k, k1);
             else load_deep(b, weight, g.ldb, NULL, k, k1, n0, g.n);
         }
