@@ -56,11 +56,13 @@ enum {
 /* In a list of tiles: some row of the tile does not see some key. */
 enum { LEARN_PARTLY = 1 << 30 };
 
-typedef struct learn_segment { /* rows order[begin .. end) add up to row `to` of the table's gradient, or of the partial sums */
+typedef struct
+    learn_segment { /* rows order[begin .. end) add up to row `to` of the table's gradient, or of the partial sums */
     int begin, end, to, whole; /* whole: to the gradient */
 } learn_segment;
 
-typedef struct learn_join { /* partial sums first .. first + count add up to row `to` of the table's gradient */
+typedef struct
+    learn_join { /* partial sums first .. first + count add up to row `to` of the table's gradient */
     int to, first, count, unused;
 } learn_join;
 
@@ -68,10 +70,10 @@ typedef struct learn_pack { /* addresses on the device */
     int rows, labelled, tiles, segments, joins;
     float scale;
     const rd_train_row *row;
-    const int *list;                    /* [labelled] */
-    const int *see_start, *see;         /* key tiles of each tile of rows */
-    const int *seen_start, *seen;       /* tiles of rows of each key tile */
-    const int *order;                   /* [rows] by token */
+    const int *list;              /* [labelled] */
+    const int *see_start, *see;   /* key tiles of each tile of rows */
+    const int *seen_start, *seen; /* tiles of rows of each key tile */
+    const int *order;             /* [rows] by token */
     const learn_segment *segment;
     const learn_join *join;
 } learn_pack;
@@ -80,17 +82,17 @@ typedef struct learn_layer { /* what backward needs of one layer */
     float *x, *mid;          /* [rows, hidden] before the norms */
     float *inv1, *inv2;      /* [rows] */
     bf16 *a, *m;             /* [rows, hidden] after them */
-    bf16 *qkv, *qk;          /* [rows, (heads + 2 kv) dim]; [rows, (heads + kv) dim] normed and turned */
-    bf16 *o;                 /* [rows, heads dim] */
-    float *lse;              /* [heads][rows] log-sums, base 2 */
-    bf16 *gu;                /* dense or shared: [rows, 2 width] */
-    float *score, *share;    /* [rows, top_k] sigmoid and weight of the chosen */
-    int *chosen, *slot;      /* [rows, top_k] */
-    int *start;              /* [experts + 1] into the slots */
-    int *tile;               /* [slots / LEARN_SLOTS] expert, or -1 */
-    int *row_of;             /* [slots] row, or -1 */
-    float *share_of;         /* [slots] */
-    bf16 *egu, *y;           /* [slots, 2 width], [slots, hidden] */
+    bf16 *qkv, *qk; /* [rows, (heads + 2 kv) dim]; [rows, (heads + kv) dim] normed and turned */
+    bf16 *o;        /* [rows, heads dim] */
+    float *lse;     /* [heads][rows] log-sums, base 2 */
+    bf16 *gu;       /* dense or shared: [rows, 2 width] */
+    float *score, *share; /* [rows, top_k] sigmoid and weight of the chosen */
+    int *chosen, *slot;   /* [rows, top_k] */
+    int *start;           /* [experts + 1] into the slots */
+    int *tile;            /* [slots / LEARN_SLOTS] expert, or -1 */
+    int *row_of;          /* [slots] row, or -1 */
+    float *share_of;      /* [slots] */
+    bf16 *egu, *y;        /* [slots, 2 width], [slots, hidden] */
 } learn_layer;
 
 typedef struct learn_piece { /* of one tensor, for the optimiser */
@@ -104,13 +106,13 @@ typedef struct learn_state {
     unsigned long long right[RD_TASKS];
     long long steps, averaged;
     double norm;
-    float clip;                   /* factor of the gradient */
-    float correct1, correct2;     /* AdamW's */
-    float mean_by;                /* of the step's weights in the mean; 0: they do not count */
-    int skip;                     /* this step changes nothing */
-    int bad_loss;                 /* since the last step */
-    int bad_tensor;               /* of the first bad step, -1: its loss; meaningful where bad_step is not 0 */
-    long long bad_step;           /* 0: none since the last collect */
+    float clip;               /* factor of the gradient */
+    float correct1, correct2; /* AdamW's */
+    float mean_by;            /* of the step's weights in the mean; 0: they do not count */
+    int skip;                 /* this step changes nothing */
+    int bad_loss;             /* since the last step */
+    int bad_tensor; /* of the first bad step, -1: its loss; meaningful where bad_step is not 0 */
+    long long bad_step; /* 0: none since the last collect */
 } learn_state;
 
 typedef struct learn_group { /* matrices of one shape, for Muon */
@@ -148,45 +150,46 @@ struct rd_learner {
     bool see_rounded, stale;            /* half_w is older than w */
 
     learn_layer *layer;
-    float *x_last;            /* [rows, hidden] */
-    bf16 *f, *df;             /* labelled rows: [rows, hidden] */
-    float *f_inv;             /* [rows] */
-    float *logits;            /* [LEARN_CHUNK, vocab] */
-    bf16 *dlogits;            /* [LEARN_CHUNK, vocab] */
-    float *surprise, *sure;   /* [rows] loss, entropy of the labelled rows, by their place in the list */
-    int *best;                /* [rows], by row; -1 */
-    float *turn, *cosine, *sine; /* [half]; [rows, half] */
-    float *dx;                /* [rows, hidden] */
-    bf16 *dxb;                /* the same in bf16 */
-    bf16 *wide, *wide2;       /* [rows, widest] */
-    bf16 *h;                  /* [rows, widest dense] */
-    bf16 *eh, *deh, *dmx;     /* [slots, width], [slots, width], [slots, hidden] */
-    bf16 *dqkv;               /* [rows, (heads + 2 kv) dim] */
-    float *delta;             /* [heads][rows] */
-    float *dchosen;           /* [rows, top_k] gradient of the chosen logits */
-    bf16 *dlogit;             /* [rows, experts] */
-    int *fill;                /* [experts] rows of the pack */
-    float *parts;             /* [LEARN_PARTS, widest vector] */
-    float *token_parts;       /* partial sums of the embedding's gradient */
+    float *x_last; /* [rows, hidden] */
+    bf16 *f, *df;  /* labelled rows: [rows, hidden] */
+    float *f_inv;  /* [rows] */
+    float *logits; /* [LEARN_CHUNK, vocab] */
+    bf16 *dlogits; /* [LEARN_CHUNK, vocab] */
+    float *surprise,
+        *sure; /* [rows] loss, entropy of the labelled rows, by their place in the list */
+    int *best; /* [rows], by row; -1 */
+    float *turn, *cosine, *sine;          /* [half]; [rows, half] */
+    float *dx;                            /* [rows, hidden] */
+    bf16 *dxb;                            /* the same in bf16 */
+    bf16 *wide, *wide2;                   /* [rows, widest] */
+    bf16 *h;                              /* [rows, widest dense] */
+    bf16 *eh, *deh, *dmx;                 /* [slots, width], [slots, width], [slots, hidden] */
+    bf16 *dqkv;                           /* [rows, (heads + 2 kv) dim] */
+    float *delta;                         /* [heads][rows] */
+    float *dchosen;                       /* [rows, top_k] gradient of the chosen logits */
+    bf16 *dlogit;                         /* [rows, experts] */
+    int *fill;                            /* [experts] rows of the pack */
+    float *parts;                         /* [LEARN_PARTS, widest vector] */
+    float *token_parts;                   /* partial sums of the embedding's gradient */
     unsigned long long *load, *load_step; /* [layers, experts] since the last collect, step */
 
     learn_state *state;
-    learn_piece *piece;       /* all tensors */
-    double *squares;          /* [pieces] */
+    learn_piece *piece; /* all tensors */
+    double *squares;    /* [pieces] */
     int pieces;
-    int *adam_piece;          /* [adam_pieces] into piece */
+    int *adam_piece; /* [adam_pieces] into piece */
     int adam_pieces;
     unsigned char *tensor_kind; /* [count] rd_param_kind */
     learn_matrix *matrix;
     int matrices, muon_pieces;
-    learn_piece *muon_piece;  /* offset into w; tensor: index into matrix */
+    learn_piece *muon_piece; /* offset into w; tensor: index into matrix */
     double *muon_squares;
     size_t muon_size;
-    float *mx;                /* [muon_size] */
+    float *mx; /* [muon_size] */
     bf16 *mxb;
-    float *gram, *square;     /* the largest group's */
+    float *gram, *square; /* the largest group's */
     bf16 *gram_b, *poly_b;
-    learn_group *group;       /* host */
+    learn_group *group; /* host */
     int groups;
     unsigned long long *row_offset; /* round: [row_count] offset of each matrix row */
     int *row_cols;
@@ -198,7 +201,7 @@ struct rd_learner {
     cudaEvent_t copied[LEARN_BUFFERS];
     bool copying[LEARN_BUFFERS];
     int next;
-    learn_state *state_host;  /* pinned */
+    learn_state *state_host; /* pinned */
     int *best_host;
 
     /* The host's part of the sums since the last collect. */
@@ -216,11 +219,12 @@ CUDA_LOCAL void learn_check(rd_learner *l, cudaError_t e, const char *what);
 /* After launches of `what`. */
 CUDA_LOCAL void learn_launched(rd_learner *l, const char *what);
 /* Row-major C [m, n] = op(A) op(B) + beta C, bf16 in, sums in float32; `f32`: C is float, else bf16. */
-CUDA_LOCAL void learn_gemm(rd_learner *l, bool ta, bool tb, int m, int n, int k, const bf16 *a, int lda,
-                           const bf16 *b, int ldb, float beta, void *c, bool f32, int ldc);
+CUDA_LOCAL void learn_gemm(rd_learner *l, bool ta, bool tb, int m, int n, int k, const bf16 *a,
+                           int lda, const bf16 *b, int ldb, float beta, void *c, bool f32, int ldc);
 /* The same `count` times with fixed strides, C float. */
-CUDA_LOCAL void learn_gemm_many(rd_learner *l, bool ta, bool tb, int m, int n, int k, const bf16 *a, int lda,
-                                const bf16 *b, int ldb, float beta, float *c, int ldc, int count);
+CUDA_LOCAL void learn_gemm_many(rd_learner *l, bool ta, bool tb, int m, int n, int k, const bf16 *a,
+                                int lda, const bf16 *b, int ldb, float beta, float *c, int ldc,
+                                int count);
 
 static inline int learn_blocks(size_t n, int by)
 {
@@ -231,7 +235,8 @@ static inline int learn_dense_width(const rd_learner *l, int i)
 {
     const rd_model_config *c = &l->p->config;
 
-    return l->p->layer[i].moe ? c->moe_intermediate_size * c->num_shared_experts : c->intermediate_size;
+    return l->p->layer[i].moe ? c->moe_intermediate_size * c->num_shared_experts
+                              : c->intermediate_size;
 }
 
 static inline int learn_qkv(const rd_learner *l)
@@ -245,10 +250,11 @@ static inline int learn_qkv(const rd_learner *l)
 CUDA_LOCAL size_t learn_pack_bytes(int rows);
 /* Rows of partial sums that the embedding's gradient needs at most. */
 CUDA_LOCAL int learn_token_parts(int rows);
-CUDA_LOCAL rd_status learn_pack_check(const rd_learner *l, const rd_train_row *row, int n, rd_error *err);
+CUDA_LOCAL rd_status learn_pack_check(const rd_learner *l, const rd_train_row *row, int n,
+                                      rd_error *err);
 /* Fill a pinned buffer and send it. Counts flops, labels and weights where `count` says so. */
-CUDA_LOCAL void learn_pack_send(rd_learner *l, const rd_train_row *row, int n, float scale, bool backward,
-                                learn_count count, learn_pack *out);
+CUDA_LOCAL void learn_pack_send(rd_learner *l, const rd_train_row *row, int n, float scale,
+                                bool backward, learn_count count, learn_pack *out);
 
 /* ---- learn_pass.cu ---- */
 
@@ -259,58 +265,64 @@ CUDA_LOCAL void learn_run(rd_learner *l, const learn_pack *p, bool backward, lea
 typedef struct learn_norm { /* x = before (or the embedding) + branch + experts; out = its norm */
     float *x;               /* [rows, hidden], or NULL: `before` is the row */
     const float *before;
-    const bf16 *table;      /* instead of before */
+    const bf16 *table; /* instead of before */
     const rd_train_row *row;
-    const bf16 *branch;     /* or NULL */
-    const bf16 *y;          /* of the experts, or NULL */
+    const bf16 *branch; /* or NULL */
+    const bf16 *y;      /* of the experts, or NULL */
     const int *slot;
     const float *share;
     int top;
-    bf16 *out;              /* or NULL: no norm */
+    bf16 *out; /* or NULL: no norm */
     float *inv;
     const float *weight;
     float eps;
     int rows, hidden;
-    const int *list;        /* rows are list[i] of `before`, or NULL */
+    const int *list; /* rows are list[i] of `before`, or NULL */
 } learn_norm;
 
 CUDA_LOCAL void learn_norm_rows(rd_learner *l, const learn_norm *a);
 
-typedef struct learn_norm_back { /* dx += the gradient through the norm of branch + experts + router */
+typedef struct
+    learn_norm_back { /* dx += the gradient through the norm of branch + experts + router */
     float *dx;
-    bf16 *dxb;              /* its copy */
-    const bf16 *branch;     /* [rows, hidden] gradient of the norm's output, or NULL */
-    const bf16 *dmx;        /* of the experts, or NULL */
+    bf16 *dxb;          /* its copy */
+    const bf16 *branch; /* [rows, hidden] gradient of the norm's output, or NULL */
+    const bf16 *dmx;    /* of the experts, or NULL */
     const int *slot, *chosen;
     const float *dchosen, *router;
     int top;
     const float *x, *inv, *weight;
-    float *grad;            /* of the weight */
+    float *grad; /* of the weight */
     int rows, hidden;
-    const int *list;        /* dx and x have rows list[i], or NULL */
+    const int *list; /* dx and x have rows list[i], or NULL */
 } learn_norm_back;
 
 CUDA_LOCAL void learn_norm_rows_back(rd_learner *l, const learn_norm_back *a);
 /* h = silu(g) u of gu [rows, 2 width]; `used`: rows are at most *used (on the device), or NULL. */
-CUDA_LOCAL void learn_gate(rd_learner *l, bf16 *h, const bf16 *gu, int rows, int width, const int *used);
+CUDA_LOCAL void learn_gate(rd_learner *l, bf16 *h, const bf16 *gu, int rows, int width,
+                           const int *used);
 /* gu becomes its gradient from share * dh, h is computed again, times share; share NULL: 1. */
-CUDA_LOCAL void learn_gate_back(rd_learner *l, bf16 *h, bf16 *gu, const bf16 *dh, const float *share, int rows,
-                                int width, const int *used);
+CUDA_LOCAL void learn_gate_back(rd_learner *l, bf16 *h, bf16 *gu, const bf16 *dh,
+                                const float *share, int rows, int width, const int *used);
 CUDA_LOCAL void learn_embed_back(rd_learner *l, const learn_pack *p);
 /* out[c] += the sum over parts of parts[part, c], in order. */
-CUDA_LOCAL void learn_sum_parts(rd_learner *l, float *out, const float *parts, int n, int cols, int ld);
+CUDA_LOCAL void learn_sum_parts(rd_learner *l, float *out, const float *parts, int n, int cols,
+                                int ld);
 
 /* ---- learn_turn.cu ---- */
 
 CUDA_LOCAL void learn_turns(rd_learner *l, const learn_pack *p);
-CUDA_LOCAL void learn_split(rd_learner *l, const learn_layer *y, const rd_layer_params *at, int rows);
-CUDA_LOCAL void learn_split_back(rd_learner *l, const learn_layer *y, const rd_layer_params *at, int rows);
+CUDA_LOCAL void learn_split(rd_learner *l, const learn_layer *y, const rd_layer_params *at,
+                            int rows);
+CUDA_LOCAL void learn_split_back(rd_learner *l, const learn_layer *y, const rd_layer_params *at,
+                                 int rows);
 
 /* ---- learn_attend.cu, learn_attend_back.cu ---- */
 
 CUDA_LOCAL void learn_attend(rd_learner *l, const learn_layer *y, const learn_pack *p);
 /* do_ [rows, heads dim]; fills l->dqkv with the gradients of turned queries, turned keys and values. */
-CUDA_LOCAL void learn_attend_back(rd_learner *l, const learn_layer *y, const learn_pack *p, const bf16 *do_);
+CUDA_LOCAL void learn_attend_back(rd_learner *l, const learn_layer *y, const learn_pack *p,
+                                  const bf16 *do_);
 CUDA_LOCAL void learn_attend_allow(rd_learner *l);
 CUDA_LOCAL void learn_attend_back_allow(rd_learner *l);
 
@@ -325,8 +337,8 @@ CUDA_LOCAL void learn_route_back(rd_learner *l, int layer, int rows);
 typedef struct learn_product { /* for each expert: C = A B; form in the function's name */
     const bf16 *a, *b;
     int lda, ldb, ldc;
-    size_t stride;             /* of the experts' matrices: B, or C of _weigh */
-    const int *a_row, *b_row;  /* slot to row, or NULL: the slot itself */
+    size_t stride;            /* of the experts' matrices: B, or C of _weigh */
+    const int *a_row, *b_row; /* slot to row, or NULL: the slot itself */
     void *c;
     int m, n, k;
     const int *start, *tile;
@@ -346,8 +358,9 @@ CUDA_LOCAL void learn_head(rd_learner *l, const learn_pack *p, bool backward, le
 
 /* ---- learn_optimizer.cu, learn_muon.cu ---- */
 
-CUDA_LOCAL void learn_round(rd_learner *l, float *out);  /* [size] float, as rd_params_round_int8; tests */
-CUDA_LOCAL void learn_refresh(rd_learner *l);            /* half_w from w, where stale */
+CUDA_LOCAL void learn_round(rd_learner *l,
+                            float *out);      /* [size] float, as rd_params_round_int8; tests */
+CUDA_LOCAL void learn_refresh(rd_learner *l); /* half_w from w, where stale */
 CUDA_LOCAL void learn_optimize(rd_learner *l, float lr, bool average);
 CUDA_LOCAL void learn_muon(rd_learner *l, float lr);
 /* Tables of pieces, rows and matrices: counts first, then, with memory, their contents. */

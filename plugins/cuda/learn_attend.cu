@@ -6,7 +6,8 @@
  */
 #include "plugins/cuda/learn_attend.cuh"
 
-template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) attend(learn_attend_args a)
+template <int DIM>
+static __global__ void __launch_bounds__(ATTEND_THREADS) attend(learn_attend_args a)
 {
     enum { TILE = LEARN_TILE * DIM, HELD = DIM <= 64, HALVES = HELD ? 2 : 1 };
     RD_DYNAMIC_SHARED(bf16, room);
@@ -47,7 +48,8 @@ template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) atte
         __syncthreads();
         if (HELD && i == begin) {
 #pragma unroll
-            for (int s = 0; s < (HELD ? DIM / 16 : 1); s++) tile_a<DIM / 8>(held[s], q, warp * 16, 2 * s);
+            for (int s = 0; s < (HELD ? DIM / 16 : 1); s++)
+                tile_a<DIM / 8>(held[s], q, warp * 16, 2 * s);
         }
 #pragma unroll HALVES
         for (int half = 0; half < 2; half++) {
@@ -106,7 +108,8 @@ template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) atte
         if (at >= a.rows) continue;
         float one = 1.0f / sum[r];
 
-        if (t == 0) a.lse[(size_t)h * (size_t)a.rows + (size_t)at] = top[r] + logf(sum[r]) * ATTEND_LOG2E;
+        if (t == 0)
+            a.lse[(size_t)h * (size_t)a.rows + (size_t)at] = top[r] + logf(sum[r]) * ATTEND_LOG2E;
 #pragma unroll
         for (int d = 0; d < DIM / 8; d++)
             *(uint32_t *)(a.o + ((size_t)at * (size_t)a.heads + (size_t)h) * DIM + 8 * d + 2 * t) =
@@ -142,8 +145,11 @@ void learn_attend(rd_learner *l, const learn_layer *y, const learn_pack *p)
     a.heads = l->heads;
     a.kv = l->kv;
     a.scale = 1.0f / sqrtf((float)l->dim);
-    if (l->dim == 32) RD_LAUNCH(attend<32>, grid, ATTEND_THREADS, shared_bytes<32>(), l->stream, a);
-    else if (l->dim == 64) RD_LAUNCH(attend<64>, grid, ATTEND_THREADS, shared_bytes<64>(), l->stream, a);
-    else RD_LAUNCH(attend<128>, grid, ATTEND_THREADS, shared_bytes<128>(), l->stream, a);
+    if (l->dim == 32)
+        RD_LAUNCH(attend<32>, grid, ATTEND_THREADS, shared_bytes<32>(), l->stream, a);
+    else if (l->dim == 64)
+        RD_LAUNCH(attend<64>, grid, ATTEND_THREADS, shared_bytes<64>(), l->stream, a);
+    else
+        RD_LAUNCH(attend<128>, grid, ATTEND_THREADS, shared_bytes<128>(), l->stream, a);
     learn_launched(l, "attention");
 }

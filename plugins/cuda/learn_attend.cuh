@@ -9,10 +9,10 @@ enum { ATTEND_WARPS = 4, ATTEND_THREADS = ATTEND_WARPS * GPU_WARP };
 static_assert(LEARN_TILE == ATTEND_WARPS * 16, "a warp has 16 rows");
 
 typedef struct learn_attend_args {
-    const bf16 *qk, *qkv;    /* turned queries and keys; values stand behind the keys of qkv */
-    bf16 *o;                 /* [rows, heads dim] */
-    float *lse, *delta;      /* [heads][rows] */
-    const bf16 *do_;         /* [rows, heads dim] */
+    const bf16 *qk, *qkv; /* turned queries and keys; values stand behind the keys of qkv */
+    bf16 *o;              /* [rows, heads dim] */
+    float *lse, *delta;   /* [heads][rows] */
+    const bf16 *do_;      /* [rows, heads dim] */
     bf16 *dqkv;
     const rd_train_row *row;
     const int *start, *list; /* tiles that a tile meets */
@@ -44,7 +44,8 @@ static __device__ inline bool sight_has(learn_attend_sight s, int key)
 
 /* Rows first .. first + 63 of `from`, zeros behind the last; not waited for. */
 template <int DIM>
-static __device__ inline void load_rows(bf16 *tile, const bf16 *from, int stride, int first, int rows)
+static __device__ inline void load_rows(bf16 *tile, const bf16 *from, int stride, int first,
+                                        int rows)
 {
     enum { CHUNKS = DIM / 8 };
 
@@ -53,7 +54,8 @@ static __device__ inline void load_rows(bf16 *tile, const bf16 *from, int stride
         int at = (int)threadIdx.x + i * ATTEND_THREADS, r = at / CHUNKS, c = at % CHUNKS;
         bool there = first + r < rows;
 
-        gpu_copy_async(tile + tile_at<CHUNKS>(r, c), from + (size_t)(there ? first + r : 0) * (size_t)stride + c * 8,
+        gpu_copy_async(tile + tile_at<CHUNKS>(r, c),
+                       from + (size_t)(there ? first + r : 0) * (size_t)stride + c * 8,
                        there ? 16 : 0);
     }
 }
@@ -61,7 +63,8 @@ static __device__ inline void load_rows(bf16 *tile, const bf16 *from, int stride
 /* c[0 .. 3] (16 x 32) += A B^T: A's rows m .., B's rows n .. n + 31, over all of DIM. `held`: A's fragments, where
  * they are kept in registers. */
 template <int DIM, bool HELD>
-static __device__ inline void dot_rows(float c[4][4], uint32_t held[][4], const bf16 *a, int m, const bf16 *b, int n)
+static __device__ inline void dot_rows(float c[4][4], uint32_t held[][4], const bf16 *a, int m,
+                                       const bf16 *b, int n)
 {
     enum { CHUNKS = DIM / 8 };
 
@@ -80,7 +83,8 @@ static __device__ inline void dot_rows(float c[4][4], uint32_t held[][4], const 
 }
 
 /* c (16 x DIM) += P B, P of 16 x 32 in C fragments, B's rows k .. k + 31. */
-template <int DIM> static __device__ inline void add_rows(float c[][4], float p[4][4], const bf16 *b, int k)
+template <int DIM>
+static __device__ inline void add_rows(float c[][4], float p[4][4], const bf16 *b, int k)
 {
     enum { CHUNKS = DIM / 8 };
 

@@ -10,7 +10,8 @@
 
 /* delta[h][row] = sum over a head's row of do o. Eight columns a thread. */
 template <int DIM>
-static __global__ void __launch_bounds__(256) row_deltas(float *delta, const bf16 *do_, const bf16 *o, int rows, int heads)
+static __global__ void __launch_bounds__(256)
+    row_deltas(float *delta, const bf16 *do_, const bf16 *o, int rows, int heads)
 {
     enum { LANES = DIM / 8 };
     size_t at = (size_t)blockIdx.x * 256 + threadIdx.x, all = (size_t)rows * (size_t)heads * LANES;
@@ -31,7 +32,8 @@ static __global__ void __launch_bounds__(256) row_deltas(float *delta, const bf1
     }
 }
 
-template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) attend_rows_back(learn_attend_args a)
+template <int DIM>
+static __global__ void __launch_bounds__(ATTEND_THREADS) attend_rows_back(learn_attend_args a)
 {
     enum { TILE = LEARN_TILE * DIM, HELD = DIM <= 64, HALVES = HELD ? 2 : 1 };
     RD_DYNAMIC_SHARED(bf16, room);
@@ -98,7 +100,8 @@ template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) atte
                 for (int c = 0; c < 4; c++) {
                     float p = gpu_exp2(s[n][c] * by - lse[c / 2]);
 
-                    if ((entry & LEARN_PARTLY) && !sight_has(sight[c / 2], key + 8 * n + c % 2)) p = 0.0f;
+                    if ((entry & LEARN_PARTLY) && !sight_has(sight[c / 2], key + 8 * n + c % 2))
+                        p = 0.0f;
                     d[n][c] = p * (d[n][c] - delta[c / 2]) * a.scale;
                 }
             }
@@ -124,7 +127,8 @@ typedef struct learn_attend_query { /* in shared memory */
 } learn_attend_query;
 
 template <int DIM>
-static __device__ inline void load_queries(learn_attend_query *x, bf16 *q, bf16 *dout, const learn_attend_args *a, int h, int first)
+static __device__ inline void load_queries(learn_attend_query *x, bf16 *q, bf16 *dout,
+                                           const learn_attend_args *a, int h, int first)
 {
     load_rows<DIM>(q, a->qk + h * DIM, (a->heads + a->kv) * DIM, first, a->rows);
     load_rows<DIM>(dout, a->do_ + h * DIM, a->heads * DIM, first, a->rows);
@@ -139,7 +143,8 @@ static __device__ inline void load_queries(learn_attend_query *x, bf16 *q, bf16 
     }
 }
 
-template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) attend_keys_back(learn_attend_args a)
+template <int DIM>
+static __global__ void __launch_bounds__(ATTEND_THREADS) attend_keys_back(learn_attend_args a)
 {
     enum { TILE = LEARN_TILE * DIM, HELD = DIM <= 64, HALVES = HELD ? 2 : 1 };
     RD_DYNAMIC_SHARED(bf16, room);
@@ -161,7 +166,8 @@ template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) atte
     load_rows<DIM>(k, a.qk + (a.heads + g) * DIM, qk, first, a.rows);
     load_rows<DIM>(v, a.qkv + (a.heads + a.kv + g) * DIM, qkv, first, a.rows);
     if (all > 0)
-        load_queries<DIM>(&query[0], q, dout, &a, g * share, (a.list[begin] & ~LEARN_PARTLY) * LEARN_TILE);
+        load_queries<DIM>(&query[0], q, dout, &a, g * share,
+                          (a.list[begin] & ~LEARN_PARTLY) * LEARN_TILE);
     gpu_copy_commit();
     for (int i = 0; i < all; i++) {
         int entry = a.list[begin + i % count], buffer = i & 1;
@@ -169,8 +175,8 @@ template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) atte
         const learn_attend_query *x = &query[buffer];
 
         if (i + 1 < all)
-            load_queries<DIM>(&query[buffer ^ 1], q + (buffer ^ 1) * TILE, dout + (buffer ^ 1) * TILE, &a,
-                              g * share + (i + 1) / count,
+            load_queries<DIM>(&query[buffer ^ 1], q + (buffer ^ 1) * TILE,
+                              dout + (buffer ^ 1) * TILE, &a, g * share + (i + 1) / count,
                               (a.list[begin + (i + 1) % count] & ~LEARN_PARTLY) * LEARN_TILE);
         gpu_copy_commit();
         gpu_copy_wait<1>();
@@ -195,7 +201,8 @@ template <int DIM> static __global__ void __launch_bounds__(ATTEND_THREADS) atte
                     int at = half * 32 + 8 * n + 2 * t + c % 2;
                     float p = gpu_exp2(s[n][c] * by - x->lse[at]);
 
-                    if ((entry & LEARN_PARTLY) && !sight_has(x->sight[at], key + 8 * (c / 2))) p = 0.0f;
+                    if ((entry & LEARN_PARTLY) && !sight_has(x->sight[at], key + 8 * (c / 2)))
+                        p = 0.0f;
                     s[n][c] = p;
                     d[n][c] = p * (d[n][c] - x->delta[at]) * a.scale;
                 }
@@ -226,8 +233,10 @@ template <int DIM> static size_t shared_bytes(void)
 
 template <int DIM> static void allow(rd_learner *l)
 {
-    learn_check(l, RD_ALLOW_SHARED(attend_rows_back<DIM>, shared_bytes<DIM>()), "attention backward");
-    learn_check(l, RD_ALLOW_SHARED(attend_keys_back<DIM>, shared_bytes<DIM>()), "attention backward");
+    learn_check(l, RD_ALLOW_SHARED(attend_rows_back<DIM>, shared_bytes<DIM>()),
+                "attention backward");
+    learn_check(l, RD_ALLOW_SHARED(attend_keys_back<DIM>, shared_bytes<DIM>()),
+                "attention backward");
 }
 
 void learn_attend_back_allow(rd_learner *l)
@@ -241,13 +250,16 @@ template <int DIM> static void launch(rd_learner *l, learn_attend_args *a, const
 {
     size_t deltas = (size_t)p->rows * (size_t)l->heads * (DIM / 8), shared = shared_bytes<DIM>();
 
-    RD_LAUNCH(row_deltas<DIM>, learn_blocks(deltas, 256), 256, 0, l->stream, l->delta, a->do_, a->o, p->rows, l->heads);
+    RD_LAUNCH(row_deltas<DIM>, learn_blocks(deltas, 256), 256, 0, l->stream, l->delta, a->do_, a->o,
+              p->rows, l->heads);
     a->start = p->see_start;
     a->list = p->see;
-    RD_LAUNCH(attend_rows_back<DIM>, dim3((unsigned)p->tiles, (unsigned)l->heads), ATTEND_THREADS, shared, l->stream, *a);
+    RD_LAUNCH(attend_rows_back<DIM>, dim3((unsigned)p->tiles, (unsigned)l->heads), ATTEND_THREADS,
+              shared, l->stream, *a);
     a->start = p->seen_start;
     a->list = p->seen;
-    RD_LAUNCH(attend_keys_back<DIM>, dim3((unsigned)p->tiles, (unsigned)l->kv), ATTEND_THREADS, shared, l->stream, *a);
+    RD_LAUNCH(attend_keys_back<DIM>, dim3((unsigned)p->tiles, (unsigned)l->kv), ATTEND_THREADS,
+              shared, l->stream, *a);
     learn_launched(l, "attention backward");
 }
 
@@ -267,7 +279,10 @@ void learn_attend_back(rd_learner *l, const learn_layer *y, const learn_pack *p,
     a.heads = l->heads;
     a.kv = l->kv;
     a.scale = 1.0f / sqrtf((float)l->dim);
-    if (l->dim == 32) launch<32>(l, &a, p);
-    else if (l->dim == 64) launch<64>(l, &a, p);
-    else launch<128>(l, &a, p);
+    if (l->dim == 32)
+        launch<32>(l, &a, p);
+    else if (l->dim == 64)
+        launch<64>(l, &a, p);
+    else
+        launch<128>(l, &a, p);
 }

@@ -16,8 +16,8 @@ static_assert((int)SIDE == (int)LEARN_SLOTS, "a tile has one expert");
 typedef enum group_form { GROUP_TIMES, GROUP_TIMES_BACK, GROUP_WEIGH } group_form;
 
 /* A tile of 128 rows of 64 columns k .. : rows first .. of `from`, or those that `row_of` [128] names (-1: zeros). */
-static __device__ inline void load_rows(bf16 *tile, const bf16 *from, int ld, const int *row_of, int first, int rows,
-                                        int k, int deep)
+static __device__ inline void load_rows(bf16 *tile, const bf16 *from, int ld, const int *row_of,
+                                        int first, int rows, int k, int deep)
 {
 #pragma unroll
     for (int i = 0; i < SIDE * 8 / THREADS; i++) {
@@ -25,14 +25,14 @@ static __device__ inline void load_rows(bf16 *tile, const bf16 *from, int ld, co
         int row = row_of ? row_of[r] : first + r < rows ? first + r : -1;
         bool there = row >= 0 && k + c * 8 < deep;
 
-        gpu_copy_async(tile + tile_at<8>(r, c), there ? from + (size_t)row * (size_t)ld + k + c * 8 : from,
-                       there ? 16 : 0);
+        gpu_copy_async(tile + tile_at<8>(r, c),
+                       there ? from + (size_t)row * (size_t)ld + k + c * 8 : from, there ? 16 : 0);
     }
 }
 
 /* A tile of 64 rows k .. of 128 columns n .. */
-static __device__ inline void load_deep(bf16 *tile, const bf16 *from, int ld, const int *row_of, int k, int deep, int n,
-                                        int cols)
+static __device__ inline void load_deep(bf16 *tile, const bf16 *from, int ld, const int *row_of,
+                                        int k, int deep, int n, int cols)
 {
 #pragma unroll
     for (int i = 0; i < DEEP * 16 / THREADS; i++) {
@@ -42,8 +42,8 @@ static __device__ inline void load_deep(bf16 *tile, const bf16 *from, int ld, co
         if (row_of && row >= 0) row = row_of[row];
         bool there = row >= 0 && n + c * 8 < cols;
 
-        gpu_copy_async(tile + tile_at<16>(r, c), there ? from + (size_t)row * (size_t)ld + n + c * 8 : from,
-                       there ? 16 : 0);
+        gpu_copy_async(tile + tile_at<16>(r, c),
+                       there ? from + (size_t)row * (size_t)ld + n + c * 8 : from, there ? 16 : 0);
     }
 }
 
@@ -57,13 +57,17 @@ static __device__ inline void multiply(float c[4][4][4], const bf16 *a, const bf
 
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            if (A_TURNED) tile_a_turned<16>(x[i], a, 16 * s, m / 8 + 2 * i);
-            else tile_a<8>(x[i], a, m + 16 * i, 2 * s);
+            if (A_TURNED)
+                tile_a_turned<16>(x[i], a, 16 * s, m / 8 + 2 * i);
+            else
+                tile_a<8>(x[i], a, m + 16 * i, 2 * s);
         }
 #pragma unroll
         for (int j = 0; j < 2; j++) {
-            if (B_TURNED) tile_b_turned<16>(y[j], b, 16 * s, n / 8 + 2 * j);
-            else tile_b<8>(y[j], b, n + 16 * j, 2 * s);
+            if (B_TURNED)
+                tile_b_turned<16>(y[j], b, 16 * s, n / 8 + 2 * j);
+            else
+                tile_b<8>(y[j], b, n + 16 * j, 2 * s);
         }
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -74,7 +78,8 @@ static __device__ inline void multiply(float c[4][4][4], const bf16 *a, const bf
 }
 
 /* Grid: times and times_back: (tiles of n, tiles of slots); weigh: (tiles of n, tiles of m, experts). */
-template <group_form FORM> static __global__ void __launch_bounds__(THREADS, 2) group(learn_product g)
+template <group_form FORM>
+static __global__ void __launch_bounds__(THREADS, 2) group(learn_product g)
 {
     enum { WEIGH = FORM == GROUP_WEIGH, A_TURNED = WEIGH, B_TURNED = FORM != GROUP_TIMES };
     RD_DYNAMIC_SHARED(bf16, room);
@@ -113,8 +118,10 @@ template <group_form FORM> static __global__ void __launch_bounds__(THREADS, 2) 
             load_deep(b, g.b, g.ldb, g.b_row, k, k1, n0, g.n);
         } else {
             load_rows(a, g.a, g.lda, a_row, m0, g.m, k, k1);
-            if (FORM == GROUP_TIMES) load_rows(b, weight, g.ldb, NULL, n0, g.n, k, k1);
-            else load_deep(b, weight, g.ldb, NULL, k, k1, n0, g.n);
+            if (FORM == GROUP_TIMES)
+                load_rows(b, weight, g.ldb, NULL, n0, g.n, k, k1);
+            else
+                load_deep(b, weight, g.ldb, NULL, k, k1, n0, g.n);
         }
     };
 
@@ -148,7 +155,8 @@ template <group_form FORM> static __global__ void __launch_bounds__(THREADS, 2) 
 
                     *to = make_float2(old.x + c[i][j][2 * r], old.y + c[i][j][2 * r + 1]);
                 } else {
-                    *(uint32_t *)((bf16 *)g.c + at) = gpu_bf16x2(c[i][j][2 * r], c[i][j][2 * r + 1]);
+                    *(uint32_t *)((bf16 *)g.c + at) =
+                        gpu_bf16x2(c[i][j][2 * r], c[i][j][2 * r + 1]);
                 }
             }
         }
@@ -167,7 +175,8 @@ void learn_group_allow(rd_learner *l)
 /* m is the number of slots at most. */
 void learn_group_times(rd_learner *l, const learn_product *g)
 {
-    dim3 grid((unsigned)learn_blocks((size_t)g->n, SIDE), (unsigned)learn_blocks((size_t)g->m, SIDE));
+    dim3 grid((unsigned)learn_blocks((size_t)g->n, SIDE),
+              (unsigned)learn_blocks((size_t)g->m, SIDE));
 
     RD_LAUNCH(group<GROUP_TIMES>, grid, THREADS, SHARED, l->stream, *g);
     learn_launched(l, "experts");
@@ -175,7 +184,8 @@ void learn_group_times(rd_learner *l, const learn_product *g)
 
 void learn_group_times_back(rd_learner *l, const learn_product *g)
 {
-    dim3 grid((unsigned)learn_blocks((size_t)g->n, SIDE), (unsigned)learn_blocks((size_t)g->m, SIDE));
+    dim3 grid((unsigned)learn_blocks((size_t)g->n, SIDE),
+              (unsigned)learn_blocks((size_t)g->m, SIDE));
 
     RD_LAUNCH(group<GROUP_TIMES_BACK>, grid, THREADS, SHARED, l->stream, *g);
     learn_launched(l, "experts backward");
@@ -183,8 +193,8 @@ void learn_group_times_back(rd_learner *l, const learn_product *g)
 
 void learn_group_weigh(rd_learner *l, const learn_product *g)
 {
-    dim3 grid((unsigned)learn_blocks((size_t)g->n, SIDE), (unsigned)learn_blocks((size_t)g->m, SIDE),
-              (unsigned)l->experts);
+    dim3 grid((unsigned)learn_blocks((size_t)g->n, SIDE),
+              (unsigned)learn_blocks((size_t)g->m, SIDE), (unsigned)l->experts);
 
     RD_LAUNCH(group<GROUP_WEIGH>, grid, THREADS, SHARED, l->stream, *g);
     learn_launched(l, "experts backward");

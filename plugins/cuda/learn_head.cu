@@ -29,7 +29,8 @@ static __device__ inline learn_head_sums head_join(learn_head_sums a, learn_head
     learn_head_sums r = a;
 
     if (b.top > a.top || (b.top == a.top && b.best < a.best)) r.top = b.top, r.best = b.best;
-    float x = a.sum > 0.0f ? gpu_exp(a.top - r.top) : 0.0f, y = b.sum > 0.0f ? gpu_exp(b.top - r.top) : 0.0f;
+    float x = a.sum > 0.0f ? gpu_exp(a.top - r.top) : 0.0f,
+          y = b.sum > 0.0f ? gpu_exp(b.top - r.top) : 0.0f;
 
     if (!(a.sum >= 0.0f) || !(b.sum >= 0.0f)) x = y = NAN; /* no number stays none */
     r.sum = a.sum * x + b.sum * y;
@@ -113,9 +114,9 @@ static __global__ void __launch_bounds__(HEAD_THREADS) cross_entropy(learn_head_
 }
 
 /* One block: losses of the pack into the state. `step`: a loss that is no number stops the step. */
-static __global__ void __launch_bounds__(HEAD_THREADS) add_losses(learn_state *state, const rd_train_row *row,
-                                                                  const int *list, int n, const float *surprise,
-                                                                  const float *sure, const int *best, int step)
+static __global__ void __launch_bounds__(HEAD_THREADS)
+    add_losses(learn_state *state, const rd_train_row *row, const int *list, int n,
+               const float *surprise, const float *sure, const int *best, int step)
 {
     __shared__ double room[HEAD_THREADS];
     double sum[2 * RD_TASKS + 1] = {};
@@ -123,7 +124,8 @@ static __global__ void __launch_bounds__(HEAD_THREADS) add_losses(learn_state *s
 
     for (int i = begin; i < min(begin + each, n); i++) {
         const rd_train_row *r = &row[list[i]];
-        double loss = (double)r->weight * (double)surprise[i], right = best[list[i]] == r->label ? 1.0 : 0.0;
+        double loss = (double)r->weight * (double)surprise[i],
+               right = best[list[i]] == r->label ? 1.0 : 0.0;
 
 #pragma unroll
         for (int t = 0; t < RD_TASKS; t++) {
@@ -142,9 +144,12 @@ static __global__ void __launch_bounds__(HEAD_THREADS) add_losses(learn_state *s
             double all = 0.0;
 
             for (int i = 0; i < HEAD_THREADS; i++) all += room[i];
-            if (t < RD_TASKS) state->loss[t] += all;
-            else if (t < 2 * RD_TASKS) state->right[t - RD_TASKS] += (unsigned long long)all;
-            else state->entropy += all;
+            if (t < RD_TASKS)
+                state->loss[t] += all;
+            else if (t < 2 * RD_TASKS)
+                state->right[t - RD_TASKS] += (unsigned long long)all;
+            else
+                state->entropy += all;
             if (step && !isfinite(all)) state->bad_loss = 1;
         }
     }
@@ -156,7 +161,8 @@ static void chunk(rd_learner *l, const learn_pack *p, int first, int n, bool bac
     const bf16 *w = l->half_w + l->p->head;
     learn_head_args a = {};
 
-    learn_gemm(l, false, true, n, l->vocab, l->hidden, l->f + at, l->hidden, w, l->hidden, 0.0f, l->logits, true, l->vocab);
+    learn_gemm(l, false, true, n, l->vocab, l->hidden, l->f + at, l->hidden, w, l->hidden, 0.0f,
+               l->logits, true, l->vocab);
     a.logits = l->logits;
     a.grad = backward ? l->dlogits : NULL;
     a.row = p->row;
@@ -169,10 +175,10 @@ static void chunk(rd_learner *l, const learn_pack *p, int first, int n, bool bac
     RD_LAUNCH(cross_entropy, n, HEAD_THREADS, 0, l->stream, a);
     learn_launched(l, "loss");
     if (!backward) return;
-    learn_gemm(l, false, false, n, l->hidden, l->vocab, l->dlogits, l->vocab, w, l->hidden, 0.0f, l->df + at, false,
-               l->hidden);
-    learn_gemm(l, true, false, l->vocab, l->hidden, n, l->dlogits, l->vocab, l->f + at, l->hidden, 1.0f,
-               l->grad + l->p->head, true, l->hidden);
+    learn_gemm(l, false, false, n, l->hidden, l->vocab, l->dlogits, l->vocab, w, l->hidden, 0.0f,
+               l->df + at, false, l->hidden);
+    learn_gemm(l, true, false, l->vocab, l->hidden, n, l->dlogits, l->vocab, l->f + at, l->hidden,
+               1.0f, l->grad + l->p->head, true, l->hidden);
 }
 
 void learn_head(rd_learner *l, const learn_pack *p, bool backward, learn_count count)
@@ -180,7 +186,8 @@ void learn_head(rd_learner *l, const learn_pack *p, bool backward, learn_count c
     learn_norm f = {};
     learn_norm_back b = {};
 
-    learn_check(l, cudaMemsetAsync(l->best, 0xff, (size_t)p->rows * sizeof(int), l->stream), "loss");
+    learn_check(l, cudaMemsetAsync(l->best, 0xff, (size_t)p->rows * sizeof(int), l->stream),
+                "loss");
     if (p->labelled == 0) return;
     f.before = l->x_last;
     f.out = l->f;
@@ -194,8 +201,8 @@ void learn_head(rd_learner *l, const learn_pack *p, bool backward, learn_count c
     for (int i = 0; i < p->labelled; i += LEARN_CHUNK)
         chunk(l, p, i, p->labelled - i < LEARN_CHUNK ? p->labelled - i : LEARN_CHUNK, backward);
     if (count != LEARN_COUNT_NONE) {
-        RD_LAUNCH(add_losses, 1, HEAD_THREADS, 0, l->stream, l->state, p->row, p->list, p->labelled, l->surprise, l->sure,
-                  l->best, count == LEARN_COUNT_STEP ? 1 : 0);
+        RD_LAUNCH(add_losses, 1, HEAD_THREADS, 0, l->stream, l->state, p->row, p->list, p->labelled,
+                  l->surprise, l->sure, l->best, count == LEARN_COUNT_STEP ? 1 : 0);
         learn_launched(l, "loss");
     }
     if (!backward) return;

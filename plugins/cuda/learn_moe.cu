@@ -6,7 +6,13 @@
  */
 #include "plugins/cuda/learn.h"
 
-enum { ROUTE_WARPS = 4, ROUTE_THREADS = ROUTE_WARPS * GPU_WARP, EXPERTS_MOST = 256, TOP_MOST = 64, PLACE_THREADS = 1024 };
+enum {
+    ROUTE_WARPS = 4,
+    ROUTE_THREADS = ROUTE_WARPS * GPU_WARP,
+    EXPERTS_MOST = 256,
+    TOP_MOST = 64,
+    PLACE_THREADS = 1024
+};
 
 typedef struct learn_route_args {
     const float *x, *inv, *norm; /* the norm's input, [hidden] its weight */
@@ -45,8 +51,10 @@ static __device__ void keep_groups(float *biased, const learn_route_args *a)
 
                 if (biased[g * per] == -INFINITY) continue; /* dropped */
                 for (int e = g * per; e < (g + 1) * per; e++) {
-                    if (biased[e] > x) y = x, x = biased[e];
-                    else if (biased[e] > y) y = biased[e];
+                    if (biased[e] > x)
+                        y = x, x = biased[e];
+                    else if (biased[e] > y)
+                        y = biased[e];
                 }
                 if (per > 1) x += y;
                 if (x <= least) least = x, worst = g;
@@ -81,7 +89,8 @@ static __global__ void __launch_bounds__(ROUTE_THREADS, 8) route(learn_route_arg
                 v.x *= inv * w.x, v.y *= inv * w.y, v.z *= inv * w.z, v.w *= inv * w.w;
 #pragma unroll
                 for (int k = 0; k < 8; k++) {
-                    float4 r = *(const float4 *)(a.router + (size_t)(e0 + k) * (size_t)a.hidden + (size_t)c);
+                    float4 r = *(const float4 *)(a.router + (size_t)(e0 + k) * (size_t)a.hidden +
+                                                 (size_t)c);
 
                     dot[k] += v.x * r.x + v.y * r.y + v.z * r.z + v.w * r.w;
                 }
@@ -116,7 +125,8 @@ static __global__ void __launch_bounds__(ROUTE_THREADS, 8) route(learn_route_arg
         }
         float by = a.top > 1 ? a.by / (sum + 1e-20f) : a.by;
 
-        for (int k = lane; k < a.top; k += GPU_WARP) a.share[row * a.top + k] = by * a.score[row * a.top + k];
+        for (int k = lane; k < a.top; k += GPU_WARP)
+            a.share[row * a.top + k] = by * a.score[row * a.top + k];
     }
     __syncthreads();
     for (int e = (int)threadIdx.x; e < a.experts; e += ROUTE_THREADS)
@@ -144,7 +154,8 @@ static __global__ void __launch_bounds__(PLACE_THREADS) place(learn_place_args a
     __shared__ int first_slot;
     int e = (int)blockIdx.x, lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
     int each = (a.choices + PLACE_THREADS - 1) / PLACE_THREADS;
-    int begin = min((int)threadIdx.x * each, a.choices), end = min(begin + each, a.choices), own = 0;
+    int begin = min((int)threadIdx.x * each, a.choices), end = min(begin + each, a.choices),
+        own = 0;
 
     if (threadIdx.x == 0) {
         int at = 0;
@@ -180,9 +191,12 @@ static __global__ void __launch_bounds__(PLACE_THREADS) place(learn_place_args a
         a.row_of[i] = -1;
         a.share_of[i] = 0.0f;
     }
-    for (int i = first_slot / LEARN_SLOTS + (int)threadIdx.x; i < last / LEARN_SLOTS; i += PLACE_THREADS) a.tile[i] = e;
+    for (int i = first_slot / LEARN_SLOTS + (int)threadIdx.x; i < last / LEARN_SLOTS;
+         i += PLACE_THREADS)
+        a.tile[i] = e;
     if (e == a.experts - 1)
-        for (int i = last / LEARN_SLOTS + (int)threadIdx.x; i < a.tiles; i += PLACE_THREADS) a.tile[i] = -1;
+        for (int i = last / LEARN_SLOTS + (int)threadIdx.x; i < a.tiles; i += PLACE_THREADS)
+            a.tile[i] = -1;
 }
 
 void learn_route(rd_learner *l, int layer, int rows, learn_count count)
@@ -193,7 +207,8 @@ void learn_route(rd_learner *l, int layer, int rows, learn_count count)
     learn_route_args r = {};
     learn_place_args p = {};
 
-    learn_check(l, cudaMemsetAsync(l->fill, 0, (size_t)l->experts * sizeof(int), l->stream), "router");
+    learn_check(l, cudaMemsetAsync(l->fill, 0, (size_t)l->experts * sizeof(int), l->stream),
+                "router");
     r.x = y->mid;
     r.inv = y->inv2;
     r.norm = l->w + at->norm2;
@@ -269,7 +284,8 @@ static __global__ void __launch_bounds__(ROUTE_THREADS) route_back(learn_route_b
         if (lane == 0) slopes[warp][k] = dot;
     }
     mean /= sum;
-    for (int e = lane; e < a.experts; e += GPU_WARP) a.dlogit[(size_t)row * (size_t)a.experts + (size_t)e] = 0;
+    for (int e = lane; e < a.experts; e += GPU_WARP)
+        a.dlogit[(size_t)row * (size_t)a.experts + (size_t)e] = 0;
     __syncwarp();
     for (int k = lane; k < a.top; k += GPU_WARP) {
         float score = a.score[row * a.top + k], d = slopes[warp][k];
@@ -300,6 +316,6 @@ void learn_route_back(rd_learner *l, int layer, int rows)
     a.by = (float)l->p->config.routed_scaling_factor;
     RD_LAUNCH(route_back, learn_blocks((size_t)rows, ROUTE_WARPS), ROUTE_THREADS, 0, l->stream, a);
     learn_launched(l, "router backward");
-    learn_gemm(l, true, false, l->experts, l->hidden, rows, l->dlogit, l->experts, y->m, l->hidden, 1.0f,
-               l->grad + l->p->layer[layer].router, true, l->hidden);
+    learn_gemm(l, true, false, l->experts, l->hidden, rows, l->dlogit, l->experts, y->m, l->hidden,
+               1.0f, l->grad + l->p->layer[layer].router, true, l->hidden);
 }

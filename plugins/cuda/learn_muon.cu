@@ -65,7 +65,8 @@ static __global__ void __launch_bounds__(MUON_THREADS) muon_unit(learn_muon_args
     if (threadIdx.x < GPU_WARP) {
         double sum = 0.0;
 
-        for (int i = (int)threadIdx.x; i < t->pieces; i += GPU_WARP) sum += a.squares[t->first_piece + i];
+        for (int i = (int)threadIdx.x; i < t->pieces; i += GPU_WARP)
+            sum += a.squares[t->first_piece + i];
         for (int k = GPU_WARP / 2; k > 0; k /= 2) sum += __shfl_xor_sync(GPU_ALL, sum, k);
         if (threadIdx.x == 0) by = 1.0f / ((float)sqrt(sum) + 1e-7f);
     }
@@ -101,8 +102,8 @@ static __global__ void __launch_bounds__(MUON_THREADS) muon_move(learn_muon_args
 }
 
 /* out = p x + q y in bf16, eight at a time; y may be NULL. */
-static __global__ void __launch_bounds__(MUON_THREADS) muon_mix(bf16 *out, const float *x, float p, const float *y, float q,
-                                                                size_t n)
+static __global__ void __launch_bounds__(MUON_THREADS)
+    muon_mix(bf16 *out, const float *x, float p, const float *y, float q, size_t n)
 {
     size_t at = ((size_t)blockIdx.x * MUON_THREADS + threadIdx.x) * 8;
     float a[8], b[8];
@@ -114,9 +115,11 @@ static __global__ void __launch_bounds__(MUON_THREADS) muon_mix(bf16 *out, const
     bf16_store8(out + at, a);
 }
 
-static void mix(rd_learner *l, bf16 *out, const float *x, float p, const float *y, float q, size_t n)
+static void mix(rd_learner *l, bf16 *out, const float *x, float p, const float *y, float q,
+                size_t n)
 {
-    RD_LAUNCH(muon_mix, learn_blocks(n / 8, MUON_THREADS), MUON_THREADS, 0, l->stream, out, x, p, y, q, n);
+    RD_LAUNCH(muon_mix, learn_blocks(n / 8, MUON_THREADS), MUON_THREADS, 0, l->stream, out, x, p, y,
+              q, n);
     learn_launched(l, "muon");
 }
 
@@ -126,20 +129,25 @@ static void orthogonalise(rd_learner *l, const learn_group *g)
     int rows = g->rows, cols = g->cols, count = g->count;
     bool tall = rows > cols;
     int side = tall ? cols : rows, length = tall ? rows : cols;
-    size_t n = (size_t)rows * (size_t)cols * (size_t)count, sides = (size_t)side * (size_t)side * (size_t)count;
+    size_t n = (size_t)rows * (size_t)cols * (size_t)count,
+           sides = (size_t)side * (size_t)side * (size_t)count;
     float *x = l->mx + g->at;
     bf16 *xb = l->mxb + g->at;
 
     for (int round = 0; round < ROUNDS; round++) {
         if (round > 0) mix(l, xb, x, 1.0f, NULL, 0.0f, n);
-        learn_gemm_many(l, tall, !tall, side, side, length, xb, cols, xb, cols, 0.0f, l->gram, side, count);
+        learn_gemm_many(l, tall, !tall, side, side, length, xb, cols, xb, cols, 0.0f, l->gram, side,
+                        count);
         mix(l, l->gram_b, l->gram, 1.0f, NULL, 0.0f, sides);
-        learn_gemm_many(l, false, false, side, side, side, l->gram_b, side, l->gram_b, side, 0.0f, l->square, side, count);
+        learn_gemm_many(l, false, false, side, side, side, l->gram_b, side, l->gram_b, side, 0.0f,
+                        l->square, side, count);
         mix(l, l->poly_b, l->gram, b, l->square, c, sides);
         if (tall)
-            learn_gemm_many(l, false, false, rows, cols, cols, xb, cols, l->poly_b, cols, a, x, cols, count);
+            learn_gemm_many(l, false, false, rows, cols, cols, xb, cols, l->poly_b, cols, a, x,
+                            cols, count);
         else
-            learn_gemm_many(l, false, false, rows, cols, rows, l->poly_b, rows, xb, cols, a, x, cols, count);
+            learn_gemm_many(l, false, false, rows, cols, rows, l->poly_b, rows, xb, cols, a, x,
+                            cols, count);
     }
 }
 
@@ -219,7 +227,8 @@ void learn_tables_count(rd_learner *l)
     }
     for (int i = 0; i < l->groups; i++) {
         l->group[i].at = l->muon_size;
-        l->muon_size += (size_t)l->group[i].rows * (size_t)l->group[i].cols * (size_t)l->group[i].count;
+        l->muon_size +=
+            (size_t)l->group[i].rows * (size_t)l->group[i].cols * (size_t)l->group[i].count;
     }
 }
 
@@ -260,7 +269,8 @@ static void fill(rd_learner *l, learn_tables *t)
             t->row_offset[rows] = q->offset + (size_t)r * (size_t)q->cols;
             t->row_cols[rows++] = q->cols;
         }
-        for (int k = 0; q->kind != RD_PARAM_BIAS && !is_muons(l, q) && k < n; k++) t->adam_piece[adams++] = pieces + k;
+        for (int k = 0; q->kind != RD_PARAM_BIAS && !is_muons(l, q) && k < n; k++)
+            t->adam_piece[adams++] = pieces + k;
         pieces += n;
         if (!is_muons(l, q)) continue;
         learn_matrix *m = &t->matrix[matrices];
@@ -295,9 +305,10 @@ rd_status learn_tables_fill(rd_learner *l, rd_error *err)
     t.matrix = (learn_matrix *)rd_alloc_array(COUNT(l->matrices), sizeof *t.matrix);
 #undef COUNT
     fill(l, &t);
-#define SEND(to, from, count)                                                                        \
-    if (e == cudaSuccess && (count) > 0)                                                             \
-    e = cudaMemcpyAsync(to, from, (size_t)(count) * sizeof *(from), cudaMemcpyHostToDevice, l->stream)
+#define SEND(to, from, count)                                                               \
+    if (e == cudaSuccess && (count) > 0)                                                    \
+    e = cudaMemcpyAsync(to, from, (size_t)(count) * sizeof *(from), cudaMemcpyHostToDevice, \
+                        l->stream)
     SEND(l->piece, t.piece, l->pieces);
     SEND(l->muon_piece, t.muon_piece, l->muon_pieces);
     SEND(l->adam_piece, t.adam_piece, l->adam_pieces);

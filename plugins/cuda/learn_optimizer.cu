@@ -28,7 +28,8 @@ static __device__ inline double block_sum(double x, double *room)
     return all;
 }
 
-static __global__ void __launch_bounds__(STEP_THREADS) sum_squares(double *out, const float *x, const learn_piece *piece)
+static __global__ void __launch_bounds__(STEP_THREADS)
+    sum_squares(double *out, const float *x, const learn_piece *piece)
 {
     __shared__ double room[STEP_THREADS];
     learn_piece p = piece[blockIdx.x];
@@ -103,8 +104,8 @@ typedef struct learn_adam_args {
     float lr, beta1, beta2, eps, decay;
 } learn_adam_args;
 
-static __device__ inline float adam_one(float w, float *m, float *v, float g, const learn_adam_args *a, float keep, float c1,
-                                        float c2)
+static __device__ inline float adam_one(float w, float *m, float *v, float g,
+                                        const learn_adam_args *a, float keep, float c1, float c2)
 {
     *m = a->beta1 * *m + (1.0f - a->beta1) * g;
     *v = a->beta2 * *v + (1.0f - a->beta2) * g * g;
@@ -136,8 +137,9 @@ static __global__ void __launch_bounds__(STEP_THREADS) adam(learn_adam_args a)
 /* ---- biases, mean ---- */
 
 /* One block; bias, load: [experts]. */
-static __global__ void __launch_bounds__(STEP_THREADS) balance(const learn_state *state, float *bias,
-                                                               const unsigned long long *load, int experts, float rate)
+static __global__ void __launch_bounds__(STEP_THREADS)
+    balance(const learn_state *state, float *bias, const unsigned long long *load, int experts,
+            float rate)
 {
     if (state->skip) return;
     long long sum = 0;
@@ -150,8 +152,8 @@ static __global__ void __launch_bounds__(STEP_THREADS) balance(const learn_state
     }
 }
 
-static __global__ void __launch_bounds__(STEP_THREADS) average_weights(const learn_state *state, float *mean,
-                                                                       const float *w, size_t n)
+static __global__ void __launch_bounds__(STEP_THREADS)
+    average_weights(const learn_state *state, float *mean, const float *w, size_t n)
 {
     float by = state->mean_by;
     size_t at = ((size_t)blockIdx.x * STEP_THREADS + threadIdx.x) * 4;
@@ -205,12 +207,14 @@ void learn_optimize(rd_learner *l, float lr, bool average)
                   l->load_step + (size_t)i * (size_t)l->experts, l->experts, o->bias_rate);
     }
     if (d.average)
-        RD_LAUNCH(average_weights, learn_blocks(n / 4, STEP_THREADS), STEP_THREADS, 0, l->stream, l->state, l->mean, l->w, n);
+        RD_LAUNCH(average_weights, learn_blocks(n / 4, STEP_THREADS), STEP_THREADS, 0, l->stream,
+                  l->state, l->mean, l->w, n);
     learn_check(l, cudaMemsetAsync(l->grad, 0, n * sizeof(float), l->stream), "step");
     if (l->experts > 0)
         learn_check(l,
                     cudaMemsetAsync(l->load_step, 0,
-                                    (size_t)l->layers * (size_t)l->experts * sizeof *l->load_step, l->stream),
+                                    (size_t)l->layers * (size_t)l->experts * sizeof *l->load_step,
+                                    l->stream),
                     "step");
     learn_launched(l, "step");
     l->stale = true;
@@ -229,40 +233,51 @@ static __global__ void __launch_bounds__(STEP_THREADS) halve(bf16 *out, const fl
 }
 
 /* One warp a row of a matrix or table: bf16, then int8 with one scale, then back. half, full: one of them NULL. */
-static __global__ void __launch_bounds__(STEP_THREADS) round_rows(bf16 *half, float *full, const float *w,
-                                                                  const unsigned long long *offset, const int *cols,
-                                                                  int rows)
+static __global__ void __launch_bounds__(STEP_THREADS)
+    round_rows(bf16 *half, float *full, const float *w, const unsigned long long *offset,
+               const int *cols, int rows)
 {
-    int lane = (int)threadIdx.x % GPU_WARP, row = (int)((blockIdx.x * STEP_THREADS + threadIdx.x) / GPU_WARP);
+    int lane = (int)threadIdx.x % GPU_WARP,
+        row = (int)((blockIdx.x * STEP_THREADS + threadIdx.x) / GPU_WARP);
 
     if (row >= rows) return; /* whole warps leave */
     const float *from = w + offset[row];
     int n = cols[row];
     float top = 0.0f;
 
-    for (int c = lane; c < n; c += GPU_WARP) top = fmaxf(top, fabsf(gpu_from_bf16(gpu_bf16(from[c]))));
+    for (int c = lane; c < n; c += GPU_WARP)
+        top = fmaxf(top, fabsf(gpu_from_bf16(gpu_bf16(from[c]))));
     float scale = gpu_warp_max(top) / 127.0f;
 
 #pragma unroll 1
     for (int c = lane; c < n; c += GPU_WARP) {
         float x = gpu_from_bf16(gpu_bf16(from[c])), q = scale > 0.0f ? rintf(x / scale) : 0.0f;
 
-        q = (q > 127.0f ? 127.0f : q < -127.0f ? -127.0f : q) * scale + 0.0f; /* int8 has no minus zero */
-        if (half) half[offset[row] + (size_t)c] = gpu_bf16(q);
-        else full[offset[row] + (size_t)c] = q;
+        q = (q > 127.0f    ? 127.0f
+             : q < -127.0f ? -127.0f
+                           : q) *
+                scale +
+            0.0f; /* int8 has no minus zero */
+        if (half)
+            half[offset[row] + (size_t)c] = gpu_bf16(q);
+        else
+            full[offset[row] + (size_t)c] = q;
     }
 }
 
 static void launch_round(rd_learner *l, bf16 *half, float *full)
 {
-    RD_LAUNCH(round_rows, learn_blocks((size_t)l->row_count * GPU_WARP, STEP_THREADS), STEP_THREADS, 0, l->stream, half,
-              full, l->w, l->row_offset, l->row_cols, l->row_count);
+    RD_LAUNCH(round_rows, learn_blocks((size_t)l->row_count * GPU_WARP, STEP_THREADS), STEP_THREADS,
+              0, l->stream, half, full, l->w, l->row_offset, l->row_cols, l->row_count);
     learn_launched(l, "rounding");
 }
 
 void learn_round(rd_learner *l, float *out)
 {
-    learn_check(l, cudaMemcpyAsync(out, l->w, l->p->size * sizeof(float), cudaMemcpyDeviceToDevice, l->stream), "rounding");
+    learn_check(
+        l,
+        cudaMemcpyAsync(out, l->w, l->p->size * sizeof(float), cudaMemcpyDeviceToDevice, l->stream),
+        "rounding");
     launch_round(l, NULL, out);
 }
 
@@ -274,7 +289,8 @@ void learn_refresh(rd_learner *l)
     if (l->see_rounded) {
         launch_round(l, l->half_w, NULL); /* norms, routers and biases are read as they are */
     } else {
-        RD_LAUNCH(halve, learn_blocks(n / 8, STEP_THREADS), STEP_THREADS, 0, l->stream, l->half_w, l->w, n);
+        RD_LAUNCH(halve, learn_blocks(n / 8, STEP_THREADS), STEP_THREADS, 0, l->stream, l->half_w,
+                  l->w, n);
         learn_launched(l, "weights in bf16");
     }
     l->stale = false;

@@ -68,18 +68,20 @@ static bool inside(int32_t start, int32_t end, int n)
 
 rd_status learn_pack_check(const rd_learner *l, const rd_train_row *row, int n, rd_error *err)
 {
-    if (n < 1 || n > l->room) return rd_fail(err, RD_INVALID, "a pack of %d rows; room is for 1 to %d", n, l->room);
+    if (n < 1 || n > l->room)
+        return rd_fail(err, RD_INVALID, "a pack of %d rows; room is for 1 to %d", n, l->room);
     for (int i = 0; i < n; i++) {
         const rd_train_row *r = &row[i];
         bool sees = r->clean_end > r->clean_start || r->own_end > r->own_start;
 
-        if (r->token < 0 || r->token >= l->vocab || r->label >= l->vocab || r->position < 0 || r->task < 0 ||
-            r->task >= RD_TASKS || !sees || !inside(r->clean_start, r->clean_end, n) ||
-            !inside(r->own_start, r->own_end, n))
+        if (r->token < 0 || r->token >= l->vocab || r->label >= l->vocab || r->position < 0 ||
+            r->task < 0 || r->task >= RD_TASKS || !sees ||
+            !inside(r->clean_start, r->clean_end, n) || !inside(r->own_start, r->own_end, n))
             return rd_fail(err, RD_INVALID,
                            "row %d of a pack of %d: token %d, label %d, sight "
                            "%d-%d and %d-%d",
-                           i, n, r->token, r->label, r->clean_start, r->clean_end, r->own_start, r->own_end);
+                           i, n, r->token, r->label, r->clean_start, r->clean_end, r->own_start,
+                           r->own_end);
     }
     return RD_OK;
 }
@@ -138,8 +140,8 @@ static size_t find_pairs(const rd_train_row *row, int n, tile_pair *pair)
     return pairs;
 }
 
-static void list_pairs(const tile_pair *pair, size_t pairs, int tiles, int *see_start, int *see, int *seen_start,
-                       int *seen)
+static void list_pairs(const tile_pair *pair, size_t pairs, int tiles, int *see_start, int *see,
+                       int *seen_start, int *seen)
 {
     int *fill = (int *)rd_alloc_array((size_t)tiles + 1, sizeof *fill);
 
@@ -176,7 +178,8 @@ static void list_tokens(const rd_train_row *row, int n, int vocab, token_lists *
     t->segments = t->joins = 0;
     for (int i = 0; i < n; i++) start[row[i].token + 1]++;
     for (int v = 0; v < vocab; v++) start[v + 1] += start[v];
-    for (int i = 0; i < n; i++) t->order[start[row[i].token]++] = i; /* start[v] is now the end of v */
+    for (int i = 0; i < n; i++)
+        t->order[start[row[i].token]++] = i; /* start[v] is now the end of v */
     for (int at = 0; at < n;) {
         int token = row[t->order[at]].token, end = start[token];
         bool whole = end - at <= LEARN_SEGMENT;
@@ -211,7 +214,8 @@ static double count_sight(const rd_train_row *row, int n)
     double sum = 0.0;
 
     for (int first = 0; first < n;) {
-        int cs = row[first].clean_start, ce = row[first].clean_end, os = row[first].own_start, oe = row[first].own_end;
+        int cs = row[first].clean_start, ce = row[first].clean_end, os = row[first].own_start,
+            oe = row[first].own_end;
         bool has_clean = ce > cs, has_own = oe > os;
         int i = first + 1;
 
@@ -236,13 +240,16 @@ static double count_sight(const rd_train_row *row, int n)
     return sum;
 }
 
-static double count_flops(const rd_learner *l, const rd_train_row *row, int n, int labelled, bool backward)
+static double count_flops(const rd_learner *l, const rd_train_row *row, int n, int labelled,
+                          bool backward)
 {
-    double times = backward ? 3.0 : 1.0, hidden = l->hidden, inner = (double)l->heads * l->dim, sum = 0.0;
+    double times = backward ? 3.0 : 1.0, hidden = l->hidden, inner = (double)l->heads * l->dim,
+           sum = 0.0;
     double sight = count_sight(row, n) * inner * (backward ? 14.0 : 4.0);
 
     for (int i = 0; i < l->layers; i++) {
-        sum += times * 2.0 * n * hidden * (learn_qkv(l) + inner + 3.0 * learn_dense_width(l, i)) + sight;
+        sum += times * 2.0 * n * hidden * (learn_qkv(l) + inner + 3.0 * learn_dense_width(l, i)) +
+               sight;
         if (l->p->layer[i].moe) sum += times * 6.0 * hidden * l->width * n * l->top;
     }
     return sum + times * 2.0 * hidden * l->vocab * labelled;
@@ -250,8 +257,8 @@ static double count_flops(const rd_learner *l, const rd_train_row *row, int n, i
 
 /* ---- the copy ---- */
 
-void learn_pack_send(rd_learner *l, const rd_train_row *row, int n, float scale, bool backward, learn_count count,
-                     learn_pack *out)
+void learn_pack_send(rd_learner *l, const rd_train_row *row, int n, float scale, bool backward,
+                     learn_count count, learn_pack *out)
 {
     int b = l->next, labelled = 0, tiles = tiles_of(n);
     tile_pair *pair = (tile_pair *)rd_alloc_array((size_t)tiles * (size_t)tiles, sizeof *pair);
@@ -272,12 +279,13 @@ void learn_pack_send(rd_learner *l, const rd_train_row *row, int n, float scale,
     memcpy(host + p.row, row, (size_t)n * sizeof *row);
     for (int i = 0, k = 0; i < n; i++)
         if (row[i].label >= 0) ((int *)(host + p.list))[k++] = i;
-    list_pairs(pair, pairs, tiles, (int *)(host + p.see_start), (int *)(host + p.see), (int *)(host + p.seen_start),
-               (int *)(host + p.seen));
+    list_pairs(pair, pairs, tiles, (int *)(host + p.see_start), (int *)(host + p.see),
+               (int *)(host + p.seen_start), (int *)(host + p.seen));
     memcpy(host + p.order, t.order, (size_t)n * sizeof *t.order);
     memcpy(host + p.segment, t.segment, (size_t)t.segments * sizeof *t.segment);
     memcpy(host + p.join, t.join, (size_t)t.joins * sizeof *t.join);
-    learn_check(l, cudaMemcpyAsync(device, host, p.bytes, cudaMemcpyHostToDevice, l->stream), "a pack");
+    learn_check(l, cudaMemcpyAsync(device, host, p.bytes, cudaMemcpyHostToDevice, l->stream),
+                "a pack");
     learn_check(l, cudaEventRecord(l->copied[b], l->stream), "a pack");
     l->copying[b] = true;
     out->rows = n;

@@ -75,7 +75,8 @@ static void experts_back(rd_learner *l, int layer)
     g.ldb = g.n = g.ldc = l->width;
     g.c = l->deh;
     learn_group_times_back(l, &g);
-    learn_gate_back(l, l->eh, y->egu, l->deh, y->share_of, l->slots, l->width, y->start + l->experts);
+    learn_gate_back(l, l->eh, y->egu, l->deh, y->share_of, l->slots, l->width,
+                    y->start + l->experts);
     g.b = l->eh; /* dW_down += dout^T (share eh) */
     g.ldb = l->width;
     g.c = l->grad + down;
@@ -165,7 +166,8 @@ static void layer_back(rd_learner *l, int i, const learn_pack *p)
 {
     const rd_layer_params *at = &l->p->layer[i];
     const learn_layer *y = &l->layer[i];
-    int rows = p->rows, inner = l->heads * l->dim, width = learn_dense_width(l, i), qkv = learn_qkv(l);
+    int rows = p->rows, inner = l->heads * l->dim, width = learn_dense_width(l, i),
+        qkv = learn_qkv(l);
     learn_norm_back b = {};
 
     if (at->moe) {
@@ -173,7 +175,8 @@ static void layer_back(rd_learner *l, int i, const learn_pack *p)
         experts_back(l, i);
     }
     if (width > 0) {
-        size_t gate_up = at->moe ? at->shared_gate_up : at->gate_up, down = at->moe ? at->shared_down : at->down;
+        size_t gate_up = at->moe ? at->shared_gate_up : at->gate_up,
+               down = at->moe ? at->shared_down : at->down;
 
         times_back(l, l->wide, l->dxb, down, rows, width, l->hidden);
         learn_gate_back(l, l->h, y->gu, l->wide, NULL, rows, width, NULL);

@@ -5,7 +5,12 @@
  */
 #include "plugins/cuda/learn.h"
 
-enum { ROW_WARPS = 4, ROW_THREADS = ROW_WARPS * GPU_WARP, BACK_WARPS = 8, BACK_THREADS = BACK_WARPS * GPU_WARP };
+enum {
+    ROW_WARPS = 4,
+    ROW_THREADS = ROW_WARPS * GPU_WARP,
+    BACK_WARPS = 8,
+    BACK_THREADS = BACK_WARPS * GPU_WARP
+};
 
 /* The row before the norm, columns c .. c + 7. */
 static __device__ inline void row_sum(float v[8], const learn_norm *a, int row, int c)
@@ -86,7 +91,8 @@ static __device__ inline void row_back(float d[8], const learn_norm_back *a, int
 }
 
 /* parts: [gridDim.x, hidden]. Shared: [BACK_WARPS, hidden] float. */
-static __global__ void __launch_bounds__(BACK_THREADS) norm_rows_back(learn_norm_back a, float *parts)
+static __global__ void __launch_bounds__(BACK_THREADS)
+    norm_rows_back(learn_norm_back a, float *parts)
 {
     RD_DYNAMIC_SHARED(float, room);
     int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
@@ -94,7 +100,8 @@ static __global__ void __launch_bounds__(BACK_THREADS) norm_rows_back(learn_norm
 
     for (int c = lane * 8; c < a.hidden; c += GPU_WARP * 8)
         for (int k = 0; k < 8; k++) own[c + k] = 0.0f;
-    for (int i = (int)blockIdx.x * BACK_WARPS + warp; i < a.rows; i += (int)gridDim.x * BACK_WARPS) {
+    for (int i = (int)blockIdx.x * BACK_WARPS + warp; i < a.rows;
+         i += (int)gridDim.x * BACK_WARPS) {
         size_t row = (size_t)(a.list ? a.list[i] : i) * (size_t)a.hidden;
         float by = a.inv[i], sum = 0.0f;
 
@@ -145,7 +152,8 @@ void learn_norm_rows_back(rd_learner *l, const learn_norm_back *a)
 }
 
 /* 32 columns a block, 32 threads a column. */
-static __global__ void __launch_bounds__(1024) sum_parts(float *out, const float *parts, int n, int cols, int ld)
+static __global__ void __launch_bounds__(1024)
+    sum_parts(float *out, const float *parts, int n, int cols, int ld)
 {
     __shared__ float room[32][33];
     int x = (int)threadIdx.x % 32, y = (int)threadIdx.x / 32;
@@ -154,7 +162,8 @@ static __global__ void __launch_bounds__(1024) sum_parts(float *out, const float
 
     if (c < cols)
 #pragma unroll 8
-        for (int i = y * each; i < min((y + 1) * each, n); i++) sum += parts[(size_t)i * (size_t)ld + (size_t)c];
+        for (int i = y * each; i < min((y + 1) * each, n); i++)
+            sum += parts[(size_t)i * (size_t)ld + (size_t)c];
     room[y][x] = sum;
     __syncthreads();
     if (y == 0 && c < cols) {
@@ -166,7 +175,8 @@ static __global__ void __launch_bounds__(1024) sum_parts(float *out, const float
 
 void learn_sum_parts(rd_learner *l, float *out, const float *parts, int n, int cols, int ld)
 {
-    RD_LAUNCH(sum_parts, learn_blocks((size_t)cols, 32), 1024, 0, l->stream, out, parts, n, cols, ld);
+    RD_LAUNCH(sum_parts, learn_blocks((size_t)cols, 32), 1024, 0, l->stream, out, parts, n, cols,
+              ld);
     learn_launched(l, "sums over rows");
 }
 
@@ -177,7 +187,8 @@ static __device__ inline float logistic(float x)
     return 1.0f / (1.0f + gpu_exp(-x));
 }
 
-static __global__ void __launch_bounds__(256) gate(bf16 *h, const bf16 *gu, int rows, int width, const int *used)
+static __global__ void __launch_bounds__(256)
+    gate(bf16 *h, const bf16 *gu, int rows, int width, const int *used)
 {
     int each = width / 8, at = (int)(blockIdx.x * 256 + threadIdx.x);
     int row = at / each, c = at % each * 8;
@@ -200,8 +211,9 @@ void learn_gate(rd_learner *l, bf16 *h, const bf16 *gu, int rows, int width, con
     learn_launched(l, "gate");
 }
 
-static __global__ void __launch_bounds__(256) gate_back(bf16 *h, bf16 *gu, const bf16 *dh, const float *share, int rows,
-                                                        int width, const int *used)
+static __global__ void __launch_bounds__(256)
+    gate_back(bf16 *h, bf16 *gu, const bf16 *dh, const float *share, int rows, int width,
+              const int *used)
 {
     int each = width / 8, at = (int)(blockIdx.x * 256 + threadIdx.x);
     int row = at / each, c = at % each * 8;
@@ -227,20 +239,22 @@ static __global__ void __launch_bounds__(256) gate_back(bf16 *h, bf16 *gu, const
     bf16_store8(place + width, u);
 }
 
-void learn_gate_back(rd_learner *l, bf16 *h, bf16 *gu, const bf16 *dh, const float *share, int rows, int width,
-                     const int *used)
+void learn_gate_back(rd_learner *l, bf16 *h, bf16 *gu, const bf16 *dh, const float *share, int rows,
+                     int width, const int *used)
 {
     size_t n = (size_t)rows * (size_t)(width / 8);
 
-    RD_LAUNCH(gate_back, learn_blocks(n, 256), 256, 0, l->stream, h, gu, dh, share, rows, width, used);
+    RD_LAUNCH(gate_back, learn_blocks(n, 256), 256, 0, l->stream, h, gu, dh, share, rows, width,
+              used);
     learn_launched(l, "gate backward");
 }
 
 /* ---- the embedding's gradient: rows of one token stand together in `order` ---- */
 
 /* One block a segment, four columns a thread. */
-static __global__ void __launch_bounds__(128) add_segments(float *grad, float *parts, const float *dx,
-                                                           const learn_segment *segment, const int *order, int hidden)
+static __global__ void __launch_bounds__(128)
+    add_segments(float *grad, float *parts, const float *dx, const learn_segment *segment,
+                 const int *order, int hidden)
 {
     learn_segment s = segment[blockIdx.x];
     float *to = (s.whole ? grad : parts) + (size_t)s.to * (size_t)hidden;
@@ -259,8 +273,8 @@ static __global__ void __launch_bounds__(128) add_segments(float *grad, float *p
     }
 }
 
-static __global__ void __launch_bounds__(128) join_segments(float *grad, const float *parts, const learn_join *join,
-                                                            int hidden)
+static __global__ void __launch_bounds__(128)
+    join_segments(float *grad, const float *parts, const learn_join *join, int hidden)
 {
     learn_join j = join[blockIdx.x];
     int c = (int)(blockIdx.y * 128 + threadIdx.x);
@@ -269,7 +283,8 @@ static __global__ void __launch_bounds__(128) join_segments(float *grad, const f
     float sum = 0.0f;
 
 #pragma unroll 8
-    for (int i = 0; i < j.count; i++) sum += parts[(size_t)(j.first + i) * (size_t)hidden + (size_t)c];
+    for (int i = 0; i < j.count; i++)
+        sum += parts[(size_t)(j.first + i) * (size_t)hidden + (size_t)c];
     grad[(size_t)j.to * (size_t)hidden + (size_t)c] += sum;
 }
 
@@ -277,10 +292,11 @@ void learn_embed_back(rd_learner *l, const learn_pack *p)
 {
     float *grad = l->grad + l->p->table;
 
-    RD_LAUNCH(add_segments, p->segments, 128, 0, l->stream, grad, l->token_parts, l->dx, p->segment, p->order,
-              l->hidden);
+    RD_LAUNCH(add_segments, p->segments, 128, 0, l->stream, grad, l->token_parts, l->dx, p->segment,
+              p->order, l->hidden);
     if (p->joins > 0)
-        RD_LAUNCH(join_segments, dim3((unsigned)p->joins, (unsigned)learn_blocks((size_t)l->hidden, 128)), 128, 0,
+        RD_LAUNCH(join_segments,
+                  dim3((unsigned)p->joins, (unsigned)learn_blocks((size_t)l->hidden, 128)), 128, 0,
                   l->stream, grad, l->token_parts, p->join, l->hidden);
     learn_launched(l, "embedding backward");
 }

@@ -23,8 +23,8 @@ static __global__ void __launch_bounds__(256) turns(float *cosine, float *sine, 
 void learn_turns(rd_learner *l, const learn_pack *p)
 {
     if (l->half == 0) return;
-    RD_LAUNCH(turns, learn_blocks((size_t)p->rows * (size_t)l->half, 256), 256, 0, l->stream, l->cosine, l->sine, l->turn,
-              p->row, p->rows, l->half);
+    RD_LAUNCH(turns, learn_blocks((size_t)p->rows * (size_t)l->half, 256), 256, 0, l->stream,
+              l->cosine, l->sine, l->turn, p->row, p->rows, l->half);
     learn_launched(l, "rotation");
 }
 
@@ -40,7 +40,8 @@ typedef struct learn_turn_args {
 
 /* A head's row x, turned forwards (sign 1) or back (sign -1), in shared memory. All lanes call. */
 template <int PAIRS>
-static __device__ inline void turn_row(float x[PAIRS][2], float *room, const learn_turn_args *a, int row, float sign)
+static __device__ inline void turn_row(float x[PAIRS][2], float *room, const learn_turn_args *a,
+                                       int row, float sign)
 {
     int lane = (int)threadIdx.x % GPU_WARP;
 
@@ -67,7 +68,8 @@ static __device__ inline void turn_row(float x[PAIRS][2], float *room, const lea
     }
 }
 
-template <int DIM> static __global__ void __launch_bounds__(TURN_THREADS) split_heads(learn_turn_args a)
+template <int DIM>
+static __global__ void __launch_bounds__(TURN_THREADS) split_heads(learn_turn_args a)
 {
     enum { PAIRS = DIM <= 64 ? 1 : DIM / 64, WIDE = PAIRS * 64 };
     __shared__ float room[TURN_WARPS][WIDE];
@@ -112,7 +114,8 @@ template <int DIM> static __global__ void __launch_bounds__(TURN_THREADS) split_
 }
 
 /* dqkv, the gradient of turned queries and keys, becomes that of the projection; values' stay. */
-template <int DIM> static __global__ void __launch_bounds__(TURN_THREADS) split_heads_back(learn_turn_args a)
+template <int DIM>
+static __global__ void __launch_bounds__(TURN_THREADS) split_heads_back(learn_turn_args a)
 {
     enum { PAIRS = DIM <= 64 ? 1 : DIM / 64, WIDE = PAIRS * 64 };
     __shared__ float room[TURN_WARPS][WIDE];
@@ -120,7 +123,8 @@ template <int DIM> static __global__ void __launch_bounds__(TURN_THREADS) split_
     int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
     float dq[PAIRS][2] = {}, dk[PAIRS][2] = {};
 
-    for (int row = (int)blockIdx.x * TURN_WARPS + warp; row < a.rows; row += (int)gridDim.x * TURN_WARPS) {
+    for (int row = (int)blockIdx.x * TURN_WARPS + warp; row < a.rows;
+         row += (int)gridDim.x * TURN_WARPS) {
         size_t at = (size_t)row * (size_t)(a.heads + 2 * a.kv) * DIM;
 
         for (int h = 0; h < a.heads + a.kv; h++) {
@@ -151,8 +155,10 @@ template <int DIM> static __global__ void __launch_bounds__(TURN_THREADS) split_
                 for (int k = 0; k < 2; k++) {
                     float g = d[p][k] * x[p][k] * by;
 
-                    if (h < a.heads) dq[p][k] += g;
-                    else dk[p][k] += g;
+                    if (h < a.heads)
+                        dq[p][k] += g;
+                    else
+                        dk[p][k] += g;
                     d[p][k] *= weight[i + k];
                     sum += d[p][k] * x[p][k];
                 }
@@ -186,7 +192,8 @@ template <int DIM> static __global__ void __launch_bounds__(TURN_THREADS) split_
     }
 }
 
-static learn_turn_args args_of(const rd_learner *l, const learn_layer *y, const rd_layer_params *at, int rows)
+static learn_turn_args args_of(const rd_learner *l, const learn_layer *y, const rd_layer_params *at,
+                               int rows)
 {
     learn_turn_args a = {};
 
@@ -211,9 +218,12 @@ void learn_split(rd_learner *l, const learn_layer *y, const rd_layer_params *at,
     learn_turn_args a = args_of(l, y, at, rows);
     int blocks = learn_blocks((size_t)rows, TURN_WARPS);
 
-    if (l->dim == 32) RD_LAUNCH(split_heads<32>, blocks, TURN_THREADS, 0, l->stream, a);
-    else if (l->dim == 64) RD_LAUNCH(split_heads<64>, blocks, TURN_THREADS, 0, l->stream, a);
-    else RD_LAUNCH(split_heads<128>, blocks, TURN_THREADS, 0, l->stream, a);
+    if (l->dim == 32)
+        RD_LAUNCH(split_heads<32>, blocks, TURN_THREADS, 0, l->stream, a);
+    else if (l->dim == 64)
+        RD_LAUNCH(split_heads<64>, blocks, TURN_THREADS, 0, l->stream, a);
+    else
+        RD_LAUNCH(split_heads<128>, blocks, TURN_THREADS, 0, l->stream, a);
     learn_launched(l, "queries and keys");
 }
 
@@ -223,9 +233,12 @@ void learn_split_back(rd_learner *l, const learn_layer *y, const rd_layer_params
     int blocks = learn_blocks((size_t)rows, TURN_WARPS);
 
     if (blocks > LEARN_PARTS) blocks = LEARN_PARTS;
-    if (l->dim == 32) RD_LAUNCH(split_heads_back<32>, blocks, TURN_THREADS, 0, l->stream, a);
-    else if (l->dim == 64) RD_LAUNCH(split_heads_back<64>, blocks, TURN_THREADS, 0, l->stream, a);
-    else RD_LAUNCH(split_heads_back<128>, blocks, TURN_THREADS, 0, l->stream, a);
+    if (l->dim == 32)
+        RD_LAUNCH(split_heads_back<32>, blocks, TURN_THREADS, 0, l->stream, a);
+    else if (l->dim == 64)
+        RD_LAUNCH(split_heads_back<64>, blocks, TURN_THREADS, 0, l->stream, a);
+    else
+        RD_LAUNCH(split_heads_back<128>, blocks, TURN_THREADS, 0, l->stream, a);
     learn_launched(l, "queries and keys backward");
     learn_sum_parts(l, l->grad + at->q_norm, l->parts, blocks, l->dim, 2 * l->dim);
     learn_sum_parts(l, l->grad + at->k_norm, l->parts + l->dim, blocks, l->dim, 2 * l->dim);

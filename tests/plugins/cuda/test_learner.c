@@ -100,11 +100,13 @@ static void fill_weights(bench *b, uint64_t seed)
             float *w = b->w + q->offset + (size_t)row * (size_t)q->cols;
 
             for (int k = 0; k < q->cols; k++) {
-                int ahead = (k / width - row % experts + experts) % experts; /* 0: the row's own columns */
+                int ahead =
+                    (k / width - row % experts + experts) % experts; /* 0: the row's own columns */
 
                 w[k] = (float)(base + by * rd_random_normal(&r));
                 if (q->kind == RD_PARAM_TABLE && ahead == 0) w[k] += 1.0f;
-                if (q->kind == RD_PARAM_ROUTER && ahead < 3) w[k] += (0.8f - 0.25f * (float)ahead) / (float)width;
+                if (q->kind == RD_PARAM_ROUTER && ahead < 3)
+                    w[k] += (0.8f - 0.25f * (float)ahead) / (float)width;
             }
         }
     }
@@ -130,7 +132,8 @@ static void bench_open(bench *b, const rd_model_config *config)
     if (b->o.optimizer.beta1 == 0.0f) b->o.optimizer = rd_optimizer_defaults();
     b->o.packs = 4;
     b->pool = rd_pool_new(1);
-    cr_assert(!rd_optimizer_open(&b->p, &b->o.optimizer, b->pool, &b->product, &b->optimizer, &err));
+    cr_assert(
+        !rd_optimizer_open(&b->p, &b->o.optimizer, b->pool, &b->product, &b->optimizer, &err));
     cr_assert(!b->t->open(&b->p, &b->o, &b->l, &err), "%s", err.text);
     cr_assert(!b->t->put(b->l, RD_LEARNER_WEIGHTS, b->w, &err), "%s", err.text);
 }
@@ -154,7 +157,13 @@ static void bench_close(bench *b)
 static void fill_pack(bench *b, uint64_t seed, int rows)
 {
     static uint8_t flags[VOCAB];
-    rd_objective_tokens tokens = { .mask = 0, .del = 1, .split = 2, .suffix = 3, .prefix = 4, .fill = 5, .flags = flags,
+    rd_objective_tokens tokens = { .mask = 0,
+                                   .del = 1,
+                                   .split = 2,
+                                   .suffix = 3,
+                                   .prefix = 4,
+                                   .fill = 5,
+                                   .flags = flags,
                                    .vocab = VOCAB };
     rd_random r = rd_random_seed(seed);
     int32_t id[200];
@@ -164,7 +173,8 @@ static void fill_pack(bench *b, uint64_t seed, int rows)
     for (int kind = 0; b->pack.n < rows; kind++) {
         int before = b->pack.n, n = 20 + (int)rd_random_below(&r, 41);
 
-        for (int i = 0; i < n; i++) id[i] = 6 + (int32_t)rd_random_below(&r, rd_random_below(&r, 2) ? 20 : VOCAB - 6);
+        for (int i = 0; i < n; i++)
+            id[i] = 6 + (int32_t)rd_random_below(&r, rd_random_below(&r, 2) ? 20 : VOCAB - 6);
         if (kind % 3 == 0) rd_rows_next_token(&b->pack, &tokens, id, n);
         if (kind % 3 == 1) {
             rd_noise noise = { .block = 8, .pair = true };
@@ -172,8 +182,15 @@ static void fill_pack(bench *b, uint64_t seed, int rows)
             rd_rows_blocks(&b->pack, &tokens, &noise, id, n, &r);
         }
         if (kind % 3 == 2) {
-            rd_hole hole = { .context = id, .context_n = 16, .text = id + 16, .text_n = 7, .anchor = id + 23, .anchor_n = 9,
-                             .block = 8, .versions = 2, .context_copies = 1 };
+            rd_hole hole = { .context = id,
+                             .context_n = 16,
+                             .text = id + 16,
+                             .text_n = 7,
+                             .anchor = id + 23,
+                             .anchor_n = 9,
+                             .block = 8,
+                             .versions = 2,
+                             .context_copies = 1 };
 
             n = 32;
             for (int i = 20; i < n; i++) id[i] = 6 + (int32_t)rd_random_below(&r, VOCAB - 6);
@@ -231,12 +248,14 @@ static void run_cpu(bench *b, float scale, bool backward, rd_train_stats *stats)
     rd_error err = { 0 };
 
     stats->load = b->load;
-    cr_assert(!rd_net_run(b->net, b->w, b->pack.row, b->pack.n, scale, backward ? b->grad : NULL, stats, &err), "%s",
-              err.text);
+    cr_assert(!rd_net_run(b->net, b->w, b->pack.row, b->pack.n, scale, backward ? b->grad : NULL,
+                          stats, &err),
+              "%s", err.text);
 }
 
 /* Each tensor of b->got against `want`, by direction and length. */
-static void expect_alike(const bench *b, const float *want, double cosine, double ratio, const char *what)
+static void expect_alike(const bench *b, const float *want, double cosine, double ratio,
+                         const char *what)
 {
     for (int i = 0; i < b->p.count; i++) {
         const rd_param *q = &b->p.param[i];
@@ -250,14 +269,16 @@ static void expect_alike(const bench *b, const float *want, double cosine, doubl
             xy += x * y;
         }
         if (getenv("RD_SHOW"))
-            fprintf(stderr, "%s %-60s cos %.6f ratio %.4f norm %.3g\n", what, q->name, xy / sqrt(xx * yy), sqrt(xx / yy),
-                    sqrt(yy));
+            fprintf(stderr, "%s %-60s cos %.6f ratio %.4f norm %.3g\n", what, q->name,
+                    xy / sqrt(xx * yy), sqrt(xx / yy), sqrt(yy));
         if (yy == 0.0) {
             cr_expect_eq(xx, 0.0, "%s: %s is not zero", what, q->name);
             continue;
         }
-        cr_expect_gt(xy / sqrt(xx * yy), cosine, "%s: %s: cosine %f", what, q->name, xy / sqrt(xx * yy));
-        cr_expect_lt(fabs(sqrt(xx / yy) - 1.0), ratio, "%s: %s: length %f of %f", what, q->name, sqrt(xx), sqrt(yy));
+        cr_expect_gt(xy / sqrt(xx * yy), cosine, "%s: %s: cosine %f", what, q->name,
+                     xy / sqrt(xx * yy));
+        cr_expect_lt(fabs(sqrt(xx / yy) - 1.0), ratio, "%s: %s: length %f of %f", what, q->name,
+                     sqrt(xx), sqrt(yy));
     }
 }
 
@@ -266,12 +287,13 @@ static void expect_sums(const rd_train_stats *got, const rd_train_stats *want)
     for (int i = 0; i < RD_TASKS; i++) {
         cr_expect_eq(got->labels[i], want->labels[i]);
         cr_expect_float_eq(got->weight[i], want->weight[i], 1e-6 * (1.0 + want->weight[i]));
-        cr_expect_float_eq(got->loss[i], want->loss[i], 0.01 * want->loss[i] + 1e-9, "task %d: loss %f, not %f", i,
-                           got->loss[i], want->loss[i]);
-        cr_expect(llabs(got->right[i] - want->right[i]) <= 2 + want->labels[i] / 50, "task %d: %d right, not %d", i,
-                  (int)got->right[i], (int)want->right[i]);
+        cr_expect_float_eq(got->loss[i], want->loss[i], 0.01 * want->loss[i] + 1e-9,
+                           "task %d: loss %f, not %f", i, got->loss[i], want->loss[i]);
+        cr_expect(llabs(got->right[i] - want->right[i]) <= 2 + want->labels[i] / 50,
+                  "task %d: %d right, not %d", i, (int)got->right[i], (int)want->right[i]);
     }
-    cr_expect_float_eq(got->flops, want->flops, 1e-6 * want->flops, "%g operations, not %g", got->flops, want->flops);
+    cr_expect_float_eq(got->flops, want->flops, 1e-6 * want->flops, "%g operations, not %g",
+                       got->flops, want->flops);
 }
 
 /* Every fourth label becomes what the model says already, and such rows are to be sure of it. */
@@ -280,7 +302,9 @@ static void make_some_right(bench *b)
     rd_train_stats stats = { 0 };
 
     run_cpu(b, 1.0f, false, &stats);
-    memset(b->load, 0, (size_t)b->p.config.num_hidden_layers * (size_t)b->p.config.num_experts * sizeof *b->load);
+    memset(b->load, 0,
+           (size_t)b->p.config.num_hidden_layers * (size_t)b->p.config.num_experts *
+               sizeof *b->load);
     for (int i = 1; i < b->pack.n; i += 4) {
         if (b->pack.row[i].label < 0) continue;
         b->pack.row[i].label = rd_net_best(b->net)[i];
@@ -306,10 +330,11 @@ static void losses_and_gradients(const rd_model_config *config, int rows)
     expect_sums(&sums.stats, &want);
     /* One near tie may make a row right or not. */
     cr_expect_gt(want.entropy, 50.0);
-    cr_expect_float_eq(sums.stats.entropy, want.entropy, 0.01 * want.entropy + 2.0 * log(VOCAB), "entropy %f, not %f",
-                       sums.stats.entropy, want.entropy);
+    cr_expect_float_eq(sums.stats.entropy, want.entropy, 0.01 * want.entropy + 2.0 * log(VOCAB),
+                       "entropy %f, not %f", sums.stats.entropy, want.entropy);
     for (int i = 0; sums.stats.load && i < config->num_hidden_layers * config->num_experts; i++)
-        cr_expect_eq(sums.stats.load[i], b.load[i], "load %d: %d, not %d", i, (int)sums.stats.load[i], (int)b.load[i]);
+        cr_expect_eq(sums.stats.load[i], b.load[i], "load %d: %d, not %d", i,
+                     (int)sums.stats.load[i], (int)b.load[i]);
     get(&b, RD_LEARNER_GRADIENT);
     expect_alike(&b, b.grad, 0.999, 0.03, "gradient");
     bench_close(&b);
@@ -348,7 +373,8 @@ Test(learner, packs_of_odd_lengths_and_rows_of_one_range_agree)
 
         fill_pack(&b, 20 + i, 512);
         b.pack.n = lengths[i];
-        for (int k = 0; k < b.pack.n; k++) { /* to itself and what is before it, by one range or the other */
+        for (int k = 0; k < b.pack.n;
+             k++) { /* to itself and what is before it, by one range or the other */
             rd_train_row *r = &b.pack.row[k];
 
             r->clean_start = k % 2 ? 0 : k;
@@ -366,7 +392,8 @@ Test(learner, packs_of_odd_lengths_and_rows_of_one_range_agree)
         cr_expect_gt(sums.stats.labels[0] + sums.stats.labels[1] + sums.stats.labels[2], 0);
     }
     get(&b, RD_LEARNER_GRADIENT);
-    for (size_t i = 0; i < b.p.size; i++) cr_assert_eq(b.got[i], 0.0f, "to measure leaves no gradient");
+    for (size_t i = 0; i < b.p.size; i++)
+        cr_assert_eq(b.got[i], 0.0f, "to measure leaves no gradient");
     bench_close(&b);
 }
 
@@ -387,16 +414,19 @@ static void steps_agree(bool muon)
         double norm = 0.0;
 
         for (size_t i = 0; i < b.p.size; i++)
-            b.grad[i] = (step == 1 ? 1e-4f : 0.1f) * (float)rd_random_normal(&r); /* the second is not clipped */
+            b.grad[i] = (step == 1 ? 1e-4f : 0.1f) *
+                        (float)rd_random_normal(&r); /* the second is not clipped */
         for (int i = 0; i < b.p.count; i++) {
             const rd_param *q = &b.p.param[i];
 
-            if (q->kind == RD_PARAM_BIAS) memset(b.grad + q->offset, 0, (size_t)q->cols * sizeof(float));
+            if (q->kind == RD_PARAM_BIAS)
+                memset(b.grad + q->offset, 0, (size_t)q->cols * sizeof(float));
         }
         memcpy(before, b.w, b.p.size * sizeof *before);
         cr_assert(!b.t->put(b.l, RD_LEARNER_GRADIENT, b.grad, &err));
         cr_assert(!b.t->step(b.l, 0.01f, false, &err));
-        cr_assert(!rd_optimizer_step(b.optimizer, b.w, b.grad, 0.01f, NULL, &norm, &err), "%s", err.text);
+        cr_assert(!rd_optimizer_step(b.optimizer, b.w, b.grad, 0.01f, NULL, &norm, &err), "%s",
+                  err.text);
         rd_learner_sums sums = collect(&b);
 
         cr_expect_float_eq(sums.norm, norm, 1e-5 * norm);
@@ -410,14 +440,16 @@ static void steps_agree(bool muon)
             expect_alike(&b, before, 0.999, 0.01, "step");
         else
             expect_alike(&b, before, 1.0 - 1e-6, 1e-5, "step");
-        cr_assert(!b.t->put(b.l, RD_LEARNER_WEIGHTS, b.w, &err)); /* errors of one step are not another's */
+        cr_assert(!b.t->put(b.l, RD_LEARNER_WEIGHTS, b.w,
+                            &err)); /* errors of one step are not another's */
     }
     get(&b, RD_LEARNER_MOMENT_0);
     expect_alike(&b, rd_optimizer_moment(b.optimizer, 0), 1.0 - 1e-6, 1e-5, "moment 0");
     get(&b, RD_LEARNER_MOMENT_1);
     expect_alike(&b, rd_optimizer_moment(b.optimizer, 1), 1.0 - 1e-6, 1e-5, "moment 1");
     get(&b, RD_LEARNER_GRADIENT);
-    for (size_t i = 0; i < b.p.size; i++) cr_assert_eq(b.got[i], 0.0f, "a step takes the gradient away");
+    for (size_t i = 0; i < b.p.size; i++)
+        cr_assert_eq(b.got[i], 0.0f, "a step takes the gradient away");
     free(before);
     bench_close(&b);
 }
@@ -449,7 +481,8 @@ Test(learner, expert_biases_follow_the_load_of_the_step_and_of_no_measuring)
     cr_assert(!b.t->step(b.l, 0.0f, false, &err));
     cr_assert(!rd_optimizer_step(b.optimizer, b.w, b.grad, 0.0f, b.load, &norm, &err));
     get(&b, RD_LEARNER_WEIGHTS);
-    cr_expect(!memcmp(b.got, b.w, b.p.size * sizeof *b.w), "at rate 0 the biases move, and nothing else");
+    cr_expect(!memcmp(b.got, b.w, b.p.size * sizeof *b.w),
+              "at rate 0 the biases move, and nothing else");
     bench_close(&b);
 }
 
@@ -469,12 +502,14 @@ Test(learner, a_gradient_that_is_no_number_changes_nothing_and_is_named)
     for (int which = RD_LEARNER_WEIGHTS; which <= RD_LEARNER_MOMENT_1; which++) {
         get(&b, (rd_learner_array)which);
         for (size_t i = 0; i < b.p.size; i++)
-            cr_assert_eq(b.got[i], which == RD_LEARNER_WEIGHTS ? b.w[i] : 0.0f, "array %d moved", which);
+            cr_assert_eq(b.got[i], which == RD_LEARNER_WEIGHTS ? b.w[i] : 0.0f, "array %d moved",
+                         which);
     }
     cr_expect_eq(b.t->collect(b.l, &sums, &err), RD_INVALID);
     cr_expect(strstr(err.text, q->name) && strstr(err.text, "step 1:"), "%s", err.text);
     for (size_t i = 0; i < b.p.size; i++) b.grad[i] = 0.01f;
-    cr_assert(!b.t->put(b.l, RD_LEARNER_GRADIENT, b.grad, &err) && !b.t->step(b.l, 0.1f, false, &err));
+    cr_assert(!b.t->put(b.l, RD_LEARNER_GRADIENT, b.grad, &err) &&
+              !b.t->step(b.l, 0.1f, false, &err));
     sums = collect(&b);
     cr_expect_eq(sums.steps, 1, "and the next step is the first");
     bench_close(&b);
@@ -536,7 +571,8 @@ Test(learner, the_mean_is_of_the_steps_that_count_without_a_gap)
 
     for (size_t s = 0; s < sizeof counts / sizeof *counts; s++) {
         for (size_t i = 0; i < b.p.size; i++) b.grad[i] = (float)rd_random_normal(&r);
-        cr_assert(!b.t->put(b.l, RD_LEARNER_GRADIENT, b.grad, &err) && !b.t->step(b.l, 0.05f, counts[s], &err));
+        cr_assert(!b.t->put(b.l, RD_LEARNER_GRADIENT, b.grad, &err) &&
+                  !b.t->step(b.l, 0.05f, counts[s], &err));
         if (!counts[s]) {
             memset(sum, 0, b.p.size * sizeof *sum);
             n = 0;
@@ -574,12 +610,15 @@ Test(learner, guesses_are_the_cpus_and_count_nowhere)
         cr_assert_eq(best[i] < 0, want < 0, "row %d", i);
     }
     cr_expect_gt(labels, 50);
-    cr_expect_geq(same, labels - labels / 20, "%d of %d", same, labels); /* near ties may fall otherwise */
+    cr_expect_geq(same, labels - labels / 20, "%d of %d", same,
+                  labels); /* near ties may fall otherwise */
     rd_learner_sums sums = collect(&b);
 
     cr_expect_eq(sums.stats.flops, 0.0);
-    for (int i = 0; i < RD_TASKS; i++) cr_expect(sums.stats.loss[i] == 0.0 && sums.stats.labels[i] == 0);
-    for (int i = 0; i < c.num_hidden_layers * c.num_experts; i++) cr_expect_eq(sums.stats.load[i], 0);
+    for (int i = 0; i < RD_TASKS; i++)
+        cr_expect(sums.stats.loss[i] == 0.0 && sums.stats.labels[i] == 0);
+    for (int i = 0; i < c.num_hidden_layers * c.num_experts; i++)
+        cr_expect_eq(sums.stats.load[i], 0);
     free(best);
     bench_close(&b);
 }
@@ -625,7 +664,8 @@ static void train(bench *b, float *loss, int steps)
         cr_assert(!b->t->step(b->l, 0.02f, false, &err));
         rd_learner_sums sums = collect(b);
 
-        for (int i = 0; i < RD_TASKS; i++) sum += sums.stats.loss[i], weight += sums.stats.weight[i];
+        for (int i = 0; i < RD_TASKS; i++)
+            sum += sums.stats.loss[i], weight += sums.stats.weight[i];
         loss[s] = (float)(sum / weight);
     }
 }
@@ -647,7 +687,8 @@ Test(learner, it_learns_and_the_order_of_threads_does_not_show)
         if (k == 0) {
             w = rd_alloc_array(b.p.size, sizeof *w);
             memcpy(w, b.got, b.p.size * sizeof *w);
-            cr_expect_lt(first[STEPS - 1], 0.8f * first[0], "%f, then %f", (double)first[0], (double)first[STEPS - 1]);
+            cr_expect_lt(first[STEPS - 1], 0.8f * first[0], "%f, then %f", (double)first[0],
+                         (double)first[STEPS - 1]);
         } else {
             cr_expect(!memcmp(w, b.got, b.p.size * sizeof *w), "weights differ in order %zu", k);
             cr_expect(!memcmp(first, loss, sizeof loss));
@@ -677,8 +718,10 @@ Test(learner, bad_rows_are_refused_as_by_the_cpu)
         if (kind == 4) r->own_end = b.pack.n + 1, r->own_start = 0;
         if (kind == 5) r->clean_end = r->clean_start = r->own_end = r->own_start = 0;
         if (kind == 6) r->clean_start = -1, r->clean_end = 4;
-        cr_expect_eq(b.t->submit(b.l, RD_LEARNER_LEARN, b.pack.row, b.pack.n, 1.0f, &err), RD_INVALID, "kind %d", kind);
-        cr_expect_eq(rd_net_run(b.net, b.w, b.pack.row, b.pack.n, 1.0f, NULL, &stats, &theirs), RD_INVALID);
+        cr_expect_eq(b.t->submit(b.l, RD_LEARNER_LEARN, b.pack.row, b.pack.n, 1.0f, &err),
+                     RD_INVALID, "kind %d", kind);
+        cr_expect_eq(rd_net_run(b.net, b.w, b.pack.row, b.pack.n, 1.0f, NULL, &stats, &theirs),
+                     RD_INVALID);
         cr_expect_str_eq(err.text, theirs.text);
         *r = keep;
     }
@@ -692,7 +735,9 @@ Test(learner, bad_rows_are_refused_as_by_the_cpu)
 Test(learner, too_little_memory_says_what_is_needed_and_free)
 {
     rd_model_config c = usual();
-    rd_learner_options o = { .rows_per_pack = 4096, .packs = 1, .optimizer = rd_optimizer_defaults() };
+    rd_learner_options o = { .rows_per_pack = 4096,
+                             .packs = 1,
+                             .optimizer = rd_optimizer_defaults() };
     rd_error err = { 0 };
     rd_learner *l = NULL;
     rd_params p;
@@ -715,7 +760,9 @@ Test(learner, too_little_memory_says_what_is_needed_and_free)
 Test(learner, shapes_it_cannot_train_are_refused_with_the_reason)
 {
     static const char *const reasons[] = { "head_dim 16", "vocabulary of 321", "columns" };
-    rd_learner_options o = { .rows_per_pack = 64, .packs = 1, .optimizer = rd_optimizer_defaults() };
+    rd_learner_options o = { .rows_per_pack = 64,
+                             .packs = 1,
+                             .optimizer = rd_optimizer_defaults() };
 
     for (int i = 0; i < 3; i++) {
         rd_model_config c = usual();

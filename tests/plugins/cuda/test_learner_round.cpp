@@ -39,7 +39,8 @@ Test(learner_round, rows_are_rounded_to_the_bit)
     const rd_learner_table *t = rd_learner_entry();
 
     cr_assert(!t->open(&p, &o, &l, &err), "%s", err.text);
-    float *w = (float *)rd_alloc_array(p.size, sizeof *w), *want = (float *)rd_alloc_array(p.size, sizeof *w);
+    float *w = (float *)rd_alloc_array(p.size, sizeof *w),
+          *want = (float *)rd_alloc_array(p.size, sizeof *w);
     float *got = (float *)rd_alloc_array(p.size, sizeof *w);
 
     for (int i = 0; i < p.count; i++) {
@@ -68,7 +69,8 @@ Test(learner_round, rows_are_rounded_to_the_bit)
 
     cr_assert(!t->see_rounded(l, true, &err));
     learn_refresh(l);
-    cr_assert(cudaMemcpyAsync(half, l->half_w, p.size * sizeof *half, cudaMemcpyDeviceToHost, l->stream) == cudaSuccess &&
+    cr_assert(cudaMemcpyAsync(half, l->half_w, p.size * sizeof *half, cudaMemcpyDeviceToHost,
+                              l->stream) == cudaSuccess &&
               cudaStreamSynchronize(l->stream) == cudaSuccess);
     for (int i = 0; i < p.count; i++) {
         const rd_param *q = &p.param[i];
