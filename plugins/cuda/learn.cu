@@ -1,15 +1,12 @@
-/* learn.cu - the learner's table: opening, its memory, whole arrays to and from the host, and the order of a step.
+/* learn.cu - the learner's table: opening, whole arrays to and from the host, and the order of a step.
  *
- * core/train/learner.h says what each verb does; learn.h how the work is divided. Device memory is asked for once, when the
- * learner opens, and divided by `divide`, which first runs without memory to say how much is needed.
+ * core/train/learner.h says what each verb does; learn.h how the work is divided.
  */
 #include "plugins/cuda/learn.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { WORKSPACE = 32 << 20, ALIGN = 256 };
 
 /* ---- failures: the first one stays, for what comes after it means nothing ---- */
 
@@ -25,7 +22,7 @@ void learn_launched(rd_learner *l, const char *what)
     learn_check(l, cudaGetLastError(), what);
 }
 
-static rd_status failure(const rd_learner *l, rd_error *err)
+rd_status learn_failure(const rd_learner *l, rd_error *err)
 {
     return l->failed.status ? rd_fail(err, l->failed.status, "%s", l->failed.text) : RD_OK;
 }
@@ -33,7 +30,7 @@ static rd_status failure(const rd_learner *l, rd_error *err)
 static rd_status wait(rd_learner *l, const char *what, rd_error *err)
 {
     learn_check(l, cudaStreamSynchronize(l->stream), what);
-    return failure(l, err);
+    return learn_failure(l, err);
 }
 
 /* ---- products: cuBLAS is column-major, so it is asked for the transpose, whose factors change places ---- */
@@ -71,174 +68,6 @@ void learn_gemm_many(rd_learner *l, bool ta, bool tb, int m, int n, int k, const
                                              &beta, c, CUDA_R_32F, ldc, (long long)ldc * m, count,
                                              CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
                   m, n, k);
-}
-
-/* ---- memory ---- */
-
-typedef struct cursor {
-    unsigned char *base; /* NULL: only count */
-    size_t used;
-} cursor;
-
-static void *give(cursor *c, size_t count, size_t size)
-{
-    void *at = c->base ? c->base + c->used : NULL;
-
-    c->used += (count * size + ALIGN - 1) / ALIGN * ALIGN;
-    return at;
-}
-
-template <class T> static void give_to(cursor *c, T **to, size_t count)
-{
-    *to = (T *)give(c, count, sizeof(T));
-}
-
-#define GIVE(to, count) give_to(c, &(to), (size_t)(count))
-
-static void divide_layer(rd_learner *l, int i, cursor *c)
-{
-    learn_layer *y = &l->layer[i];
-    size_t r = (size_t)l->room, hidden = (size_t)l->hidden, slots = (size_t)l->slots,
-           inner = (size_t)(l->heads * l->dim);
-
-    GIVE(y->x, r * hidden);
-    GIVE(y->mid, r * hidden);
-    GIVE(y->inv1, r);
-    GIVE(y->inv2, r);
-    GIVE(y->a, r * hidden);
-    GIVE(y->m, r * hidden);
-    GIVE(y->qkv, r * (size_t)learn_qkv(l));
-    GIVE(y->qk, r * (size_t)((l->heads + l->kv) * l->dim));
-    GIVE(y->o, r * inner);
-    GIVE(y->lse, r * (size_t)l->heads);
-    GIVE(y->gu, r * 2 * (size_t)learn_dense_width(l, i));
-    if (!l->p->layer[i].moe) return;
-    GIVE(y->score, r * (size_t)l->top);
-    GIVE(y->share, r * (size_t)l->top);
-    GIVE(y->chosen, r * (size_t)l->top);
-    GIVE(y->slot, r * (size_t)l->top);
-    GIVE(y->start, l->experts + 1);
-    GIVE(y->tile, slots / LEARN_SLOTS);
-    GIVE(y->row_of, slots);
-    GIVE(y->share_of, slots);
-    GIVE(y->egu, slots * 2 * (size_t)l->width);
-    GIVE(y->y, slots * hidden);
-}
-
-static void divide_step(rd_learner *l, cursor *c)
-{
-    size_t n = l->p->size, most = 0, loads = (size_t)l->layers * (size_t)l->experts;
-
-    for (int i = 0; i < l->groups; i++) {
-        const learn_group *g = &l->group[i];
-        size_t side = (size_t)(g->rows < g->cols ? g->rows : g->cols);
-
-        if (side * side * (size_t)g->count > most) most = side * side * (size_t)g->count;
-    }
-    GIVE(l->w, n);
-    GIVE(l->grad, n);
-    GIVE(l->moment[0], n);
-    GIVE(l->moment[1], n);
-    if (l->o.mean) GIVE(l->mean, n);
-    GIVE(l->half_w, n);
-    GIVE(l->mx, l->muon_size);
-    GIVE(l->mxb, l->muon_size);
-    GIVE(l->gram, most);
-    GIVE(l->square, most);
-    GIVE(l->gram_b, most);
-    GIVE(l->poly_b, most);
-    GIVE(l->piece, l->pieces);
-    GIVE(l->squares, l->pieces);
-    GIVE(l->adam_piece, l->adam_pieces);
-    GIVE(l->tensor_kind, l->p->count);
-    GIVE(l->matrix, l->matrices);
-    GIVE(l->muon_piece, l->muon_pieces);
-    GIVE(l->muon_squares, l->muon_pieces);
-    GIVE(l->row_offset, l->row_count);
-    GIVE(l->row_cols, l->row_count);
-    GIVE(l->load, loads);
-    GIVE(l->load_step, loads);
-    GIVE(l->state, 1);
-}
-
-static void divide(rd_learner *l, cursor *c)
-{
-    size_t r = (size_t)l->room, hidden = (size_t)l->hidden, slots = (size_t)l->slots,
-           inner = (size_t)(l->heads * l->dim);
-    size_t dense = 0, wide = hidden > inner ? hidden : inner,
-           chunk = r < LEARN_CHUNK ? r : (size_t)LEARN_CHUNK;
-    size_t vector = hidden > 2 * (size_t)l->dim ? hidden : 2 * (size_t)l->dim;
-
-    for (int i = 0; i < l->layers; i++) {
-        divide_layer(l, i, c);
-        if ((size_t)learn_dense_width(l, i) > dense) dense = (size_t)learn_dense_width(l, i);
-    }
-    if (dense > wide) wide = dense;
-    divide_step(l, c);
-    GIVE(l->x_last, r * hidden);
-    GIVE(l->f, r * hidden);
-    GIVE(l->df, r * hidden);
-    GIVE(l->f_inv, r);
-    GIVE(l->logits, chunk * (size_t)l->vocab);
-    GIVE(l->dlogits, chunk * (size_t)l->vocab);
-    GIVE(l->surprise, r);
-    GIVE(l->sure, r);
-    GIVE(l->best, r);
-    GIVE(l->turn, l->half);
-    GIVE(l->cosine, r * (size_t)l->half);
-    GIVE(l->sine, r * (size_t)l->half);
-    GIVE(l->dx, r * hidden);
-    GIVE(l->dxb, r * hidden);
-    GIVE(l->wide, r * wide);
-    GIVE(l->wide2, r * hidden);
-    GIVE(l->h, r * dense);
-    GIVE(l->eh, slots * (size_t)l->width);
-    GIVE(l->deh, slots * (size_t)l->width);
-    GIVE(l->dmx, slots * hidden);
-    GIVE(l->dqkv, r * (size_t)learn_qkv(l));
-    GIVE(l->delta, r * (size_t)l->heads);
-    GIVE(l->dchosen, r * (size_t)l->top);
-    GIVE(l->dlogit, r * (size_t)l->experts);
-    GIVE(l->fill, l->experts);
-    GIVE(l->parts, LEARN_PARTS * vector);
-    GIVE(l->token_parts, (size_t)learn_token_parts(l->room) * hidden);
-    l->pack_bytes = learn_pack_bytes(l->room);
-    GIVE(l->pack_room, l->pack_bytes);
-    l->workspace_bytes = WORKSPACE;
-    l->workspace = give(c, 1, l->workspace_bytes);
-}
-
-static rd_status get_memory(rd_learner *l, rd_error *err)
-{
-    cursor c = { NULL, 0 };
-    size_t free_bytes = 0, total = 0;
-
-    divide(l, &c);
-    l->arena_bytes = c.used;
-    learn_check(l, cudaMemGetInfo(&free_bytes, &total), "memory");
-    if (l->failed.status) return failure(l, err);
-    if (l->o.memory_limit > 0 && l->o.memory_limit < free_bytes) free_bytes = l->o.memory_limit;
-    if (c.used > free_bytes || cudaMalloc(&l->arena, c.used) != cudaSuccess) {
-        cudaGetLastError();
-        return rd_fail(err, RD_NO_MEMORY,
-                       "training on the GPU: packs of %d rows of a model of %zu weights need %zu "
-                       "MB; %zu MB are free",
-                       l->room, l->p->size, c.used >> 20, free_bytes >> 20);
-    }
-    c.base = l->arena;
-    c.used = 0;
-    divide(l, &c);
-    for (int i = 0; i < LEARN_BUFFERS; i++) {
-        learn_check(l, cudaHostAlloc(&l->pinned[i], l->pack_bytes, cudaHostAllocDefault),
-                    "memory for packs");
-        learn_check(l, cudaEventCreateWithFlags(&l->copied[i], cudaEventDisableTiming), "an event");
-    }
-    learn_check(l, cudaHostAlloc(&l->state_host, sizeof *l->state_host, cudaHostAllocDefault),
-                "memory for sums");
-    learn_check(l,
-                cudaHostAlloc(&l->best_host, (size_t)l->room * sizeof(int), cudaHostAllocDefault),
-                "memory for sums");
-    return failure(l, err);
 }
 
 /* ---- opening ---- */
@@ -311,7 +140,7 @@ static rd_status open_device(rd_learner *l, rd_error *err)
     learn_check(l, cudaSetDevice(0), "the device");
     learn_check(l, cudaGetDeviceProperties(&prop, 0), "the device");
     learn_check(l, cudaStreamCreateWithFlags(&l->stream, cudaStreamNonBlocking), "a stream");
-    if (l->failed.status) return failure(l, err);
+    if (l->failed.status) return learn_failure(l, err);
     if (prop.major < 8)
         return rd_fail(err, RD_DEVICE,
                        "training on the GPU: %s is of compute capability %d.%d; 8.0 is needed",
@@ -389,7 +218,7 @@ static rd_status learner_open(const rd_params *p, const rd_learner_options *o, r
     l->load_out =
         (int64_t *)rd_alloc_array((size_t)l->layers * (size_t)l->experts + 1, sizeof *l->load_out);
     learn_tables_count(l);
-    if (open_device(l, err) || get_memory(l, err)) goto fail;
+    if (open_device(l, err) || learn_get_memory(l, err)) goto fail;
     if (cublasSetStream(l->blas, l->stream) != CUBLAS_STATUS_SUCCESS ||
         cublasSetWorkspace(l->blas, l->workspace, l->workspace_bytes) != CUBLAS_STATUS_SUCCESS) {
         rd_fail(err, RD_DEVICE, "training on the GPU: cuBLAS takes no workspace");
@@ -399,7 +228,7 @@ static rd_status learner_open(const rd_params *p, const rd_learner_options *o, r
     learn_attend_back_allow(l);
     learn_group_allow(l);
     fill_memory(l);
-    if (failure(l, err) || learn_tables_fill(l, err)) goto fail;
+    if (learn_failure(l, err) || learn_tables_fill(l, err)) goto fail;
     at = strlen(l->text);
     snprintf(l->text + at, sizeof l->text - at,
              ", products in bf16, sums in float32; %zu MB for packs of %d rows",
@@ -446,7 +275,7 @@ static rd_status learner_put(rd_learner *l, rd_learner_array which, const float 
     float *to = array_of(l, which);
 
     if (!to) return no_array(which, err);
-    if (failure(l, err)) return l->failed.status;
+    if (learn_failure(l, err)) return l->failed.status;
     learn_check(
         l, cudaMemcpyAsync(to, from, l->p->size * sizeof(float), cudaMemcpyHostToDevice, l->stream),
         "an array");
@@ -459,7 +288,7 @@ static rd_status learner_get(rd_learner *l, rd_learner_array which, float *to, r
     const float *from = array_of(l, which);
 
     if (!from) return no_array(which, err);
-    if (failure(l, err)) return l->failed.status;
+    if (learn_failure(l, err)) return l->failed.status;
     learn_check(
         l, cudaMemcpyAsync(to, from, l->p->size * sizeof(float), cudaMemcpyDeviceToHost, l->stream),
         "an array");
@@ -468,7 +297,7 @@ static rd_status learner_get(rd_learner *l, rd_learner_array which, float *to, r
 
 static rd_status read_state(rd_learner *l, rd_error *err)
 {
-    if (failure(l, err)) return l->failed.status;
+    if (learn_failure(l, err)) return l->failed.status;
     learn_check(l,
                 cudaMemcpyAsync(l->state_host, l->state, sizeof *l->state, cudaMemcpyDeviceToHost,
                                 l->stream),
@@ -501,7 +330,7 @@ static rd_status learner_see_rounded(rd_learner *l, bool rounded, rd_error *err)
         return rd_fail(err, RD_INVALID, "the learner was not opened to round weights");
     if (rounded != l->see_rounded) l->stale = true;
     l->see_rounded = rounded;
-    return failure(l, err);
+    return learn_failure(l, err);
 }
 
 static rd_status learner_submit(rd_learner *l, rd_learner_pass pass, const rd_train_row *rows,
@@ -513,10 +342,10 @@ static rd_status learner_submit(rd_learner *l, rd_learner_pass pass, const rd_tr
     learn_pack p = {};
 
     if (!err) err = &local;
-    if (failure(l, err) || learn_pack_check(l, rows, n, err)) return err->status;
+    if (learn_failure(l, err) || learn_pack_check(l, rows, n, err)) return err->status;
     learn_pack_send(l, rows, n, scale, learn, count, &p);
     learn_run(l, &p, learn, count);
-    return failure(l, err);
+    return learn_failure(l, err);
 }
 
 static rd_status learner_guess(rd_learner *l, const rd_train_row *rows, int n, int32_t *best,
@@ -527,7 +356,7 @@ static rd_status learner_guess(rd_learner *l, const rd_train_row *rows, int n, i
     learn_pack p = {};
 
     if (!err) err = &local;
-    if (failure(l, err) || learn_pack_check(l, rows, n, err)) return err->status;
+    if (learn_failure(l, err) || learn_pack_check(l, rows, n, err)) return err->status;
     learn_pack_send(l, rows, n, 1.0f, false, LEARN_COUNT_NONE, &p);
     learn_run(l, &p, false, LEARN_COUNT_NONE);
     learn_check(l, cudaMemcpyAsync(l->best_host, l->best, bytes, cudaMemcpyDeviceToHost, l->stream),
@@ -539,11 +368,11 @@ static rd_status learner_guess(rd_learner *l, const rd_train_row *rows, int n, i
 
 static rd_status learner_step(rd_learner *l, float lr, bool average, rd_error *err)
 {
-    if (failure(l, err)) return l->failed.status;
+    if (learn_failure(l, err)) return l->failed.status;
     if (average && !l->mean)
         return rd_fail(err, RD_INVALID, "the learner was not opened to keep a mean");
     learn_optimize(l, lr, average);
-    return failure(l, err);
+    return learn_failure(l, err);
 }
 
 static rd_status read_load(rd_learner *l, rd_error *err)
@@ -558,7 +387,7 @@ static rd_status read_load(rd_learner *l, rd_error *err)
                 "loads");
     if (wait(l, "loads", err)) return l->failed.status;
     learn_check(l, cudaMemsetAsync(l->load, 0, n * sizeof *l->load, l->stream), "loads");
-    return failure(l, err);
+    return learn_failure(l, err);
 }
 
 static rd_status learner_collect(rd_learner *l, rd_learner_sums *out, rd_error *err)

@@ -8,7 +8,8 @@
  * Nothing here waits for the device but put, get, guess, collect and the reuse of a pinned buffer two packs later. What a
  * step must know (norm, a gradient that is no number, steps done) stays on the device in learn_state.
  *
- *   learn.cu            the table, memory, copies
+ *   learn.cu            the table, copies, products
+ *   learn_memory.cu     what lies where on the device
  *   learn_pack.cu       what the host works out of a pack: lists of tiles, labelled rows, rows by token
  *   learn_pass.cu       forward and backward, layer by layer
  *   learn_rows.cu       norms, gates, sums over rows, embedding
@@ -216,6 +217,7 @@ typedef enum learn_count { LEARN_COUNT_NONE, LEARN_COUNT_SUMS, LEARN_COUNT_STEP 
 
 /* The first failure of a pass stays in l->failed, with `what`. */
 CUDA_LOCAL void learn_check(rd_learner *l, cudaError_t e, const char *what);
+CUDA_LOCAL rd_status learn_failure(const rd_learner *l, rd_error *err);
 /* After launches of `what`. */
 CUDA_LOCAL void learn_launched(rd_learner *l, const char *what);
 /* Row-major C [m, n] = op(A) op(B) + beta C, bf16 in, sums in float32; `f32`: C is float, else bf16. */
@@ -243,6 +245,11 @@ static inline int learn_qkv(const rd_learner *l)
 {
     return (l->heads + 2 * l->kv) * l->dim;
 }
+
+/* ---- learn_memory.cu ---- */
+
+/* Device memory and pinned buffers for l->room rows. RD_NO_MEMORY says how much was needed and is free. */
+CUDA_LOCAL rd_status learn_get_memory(rd_learner *l, rd_error *err);
 
 /* ---- learn_pack.cu ---- */
 
