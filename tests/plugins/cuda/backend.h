@@ -8,6 +8,7 @@
 #define RD_TEST_CUDA_BACKEND_H
 
 #include "core/backend.h"
+#include "core/train/learner.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -16,6 +17,14 @@
 
 #ifdef RD_TEST_EMULATED
 #include "plugins/cuda/cuda.h"
+#include "tests/plugins/cuda/emulator/control.h"
+
+const rd_learner_table *rd_learner_entry(void);
+
+static inline const rd_learner_table *gpu_learner(void)
+{
+    return rd_learner_entry();
+}
 
 static inline const rd_backend *gpu_backend(void)
 {
@@ -51,6 +60,27 @@ static inline const rd_backend *gpu_backend(void)
 
     memcpy(&entry, &found, sizeof entry);
     return found ? entry() : NULL;
+}
+
+static inline const rd_learner_table *gpu_learner(void)
+{
+    rd_learner_entry_fn entry;
+    void *found = gpu_symbol("rd_learner_entry");
+
+    cr_assert(found);
+    memcpy(&entry, &found, sizeof entry);
+    return entry();
+}
+
+/* A real GPU is what it is: it has its own order of threads, and as many multiprocessors as it has. */
+static inline void rd_emulated_order(uint64_t seed)
+{
+    (void)seed;
+}
+
+static inline void rd_emulated_device(int capability, int processors)
+{
+    (void)capability, (void)processors;
 }
 
 static inline void gpu_passes(const rd_device *d, int64_t *captured, int64_t *replayed,

@@ -3,8 +3,6 @@
 #include "tests/plugins/cuda/backend.h"
 #include "tests/plugins/cuda/sides.h"
 
-#include "tests/plugins/cuda/emulator/control.h"
-
 enum { VOCAB = 50 };
 
 typedef struct rows {

@@ -5,8 +5,7 @@
  */
 #include "core/base/memory.h"
 #include "core/base/random.h"
-#include "plugins/cuda/cuda.h"
-#include "tests/plugins/cuda/emulator/control.h"
+#include "tests/plugins/cuda/backend.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -103,13 +102,13 @@ static rd_device *device(rd_precision precision, rd_weight_form form)
     rd_device *d = NULL;
     rd_error err;
 
-    cr_assert(!rd_backend_entry()->open(&o, &d, &err), "%s", err.text);
+    cr_assert(!gpu_backend()->open(&o, &d, &err), "%s", err.text);
     return d;
 }
 
 static rd_view view(rd_device *d, const float *from, int rows, int cols)
 {
-    const rd_backend *be = rd_backend_entry();
+    const rd_backend *be = gpu_backend();
     size_t n = (size_t)rows * (size_t)cols;
     float *poison = rd_alloc_array(n + 1, sizeof *poison);
     rd_view v = { 0 };
@@ -127,14 +126,14 @@ static rd_weight *take(rd_device *d, const rd_matrix *m, bool exact)
     rd_weight *w = NULL;
     rd_error err;
 
-    cr_assert(!rd_backend_entry()->take(d, m, exact, &w, &err), "%s", err.text);
+    cr_assert(!gpu_backend()->take(d, m, exact, &w, &err), "%s", err.text);
     return w;
 }
 
 /* The numbers of a weight as the device has them. */
 static float *read_back(rd_device *d, const rd_weight *w, int rows, int cols)
 {
-    const rd_backend *be = rd_backend_entry();
+    const rd_backend *be = gpu_backend();
     float *out = rd_alloc_array((size_t)rows * (size_t)cols, sizeof *out);
     int32_t *token = rd_alloc_array((size_t)rows, sizeof *token);
     rd_view v = view(d, NULL, rows, cols);
@@ -213,6 +212,7 @@ static double largest_of_block(const source *s, int row, int col)
 
 Test(cuda_products, a_matrix_of_any_kind_becomes_its_numbers)
 {
+    GPU_OR_SKIP();
     static const int shapes[][2] = {
         { 2, 8 }, { 17, 96 }, { 40, 200 }, { 130, 129 }, { 260, 384 }
     };
@@ -236,8 +236,8 @@ Test(cuda_products, a_matrix_of_any_kind_becomes_its_numbers)
                               "%s %d x %d: (%d, %d) is %g, not %g", names[k], rows, cols, row, c,
                               (double)got[at], s.number[at]);
                 }
-            rd_backend_entry()->drop(d, w);
-            rd_backend_entry()->close(d);
+            gpu_backend()->drop(d, w);
+            gpu_backend()->close(d);
             free(got);
             clear(&s);
         }
@@ -245,6 +245,7 @@ Test(cuda_products, a_matrix_of_any_kind_becomes_its_numbers)
 
 Test(cuda_products, an_exact_matrix_is_float32_to_the_bit)
 {
+    GPU_OR_SKIP();
     rd_random r = rd_random_seed(12);
 
     for (int k = 0; k < KINDS; k++) {
@@ -258,10 +259,10 @@ Test(cuda_products, an_exact_matrix_is_float32_to_the_bit)
             cr_assert_eq(got[i], (float)s.number[i], "%s: number %zu", names[k], i);
             cr_assert_eq(same[i], (float)s.number[i], "%s: number %zu", names[k], i);
         }
-        rd_backend_entry()->drop(fast, a);
-        rd_backend_entry()->drop(exact, b);
-        rd_backend_entry()->close(fast);
-        rd_backend_entry()->close(exact);
+        gpu_backend()->drop(fast, a);
+        gpu_backend()->drop(exact, b);
+        gpu_backend()->close(fast);
+        gpu_backend()->close(exact);
         free(got);
         free(same);
         clear(&s);
@@ -271,6 +272,7 @@ Test(cuda_products, an_exact_matrix_is_float32_to_the_bit)
 /* More than one buffer of the way there: 128 rows at a time and a rest. */
 Test(cuda_products, a_matrix_larger_than_the_buffers_arrives_whole)
 {
+    GPU_OR_SKIP();
     enum { ROWS = 1100, COLS = 4400 };
     rd_random r = rd_random_seed(13);
 
@@ -285,8 +287,8 @@ Test(cuda_products, a_matrix_larger_than_the_buffers_arrives_whole)
         for (size_t i = 0; i < (size_t)ROWS * (size_t)s.m.cols; i++)
             worst = fmax(worst, fabs((double)got[i] - s.number[i]) / (fabs(s.number[i]) + 2e-3));
         cr_assert(worst < 0.07, "%s: %g", names[k], worst);
-        rd_backend_entry()->drop(d, w);
-        rd_backend_entry()->close(d);
+        gpu_backend()->drop(d, w);
+        gpu_backend()->close(d);
         free(got);
         clear(&s);
     }
@@ -294,6 +296,7 @@ Test(cuda_products, a_matrix_larger_than_the_buffers_arrives_whole)
 
 Test(cuda_products, random_numbers_are_the_seeds_own_and_of_the_size_asked_for)
 {
+    GPU_OR_SKIP();
     enum { ROWS = 200, COLS = 300, ZEROS = 3 };
     static const struct {
         rd_pack pack;
@@ -327,10 +330,10 @@ Test(cuda_products, random_numbers_are_the_seeds_own_and_of_the_size_asked_for)
         }
         cr_assert_float_eq(sqrt(squares / n), 0.02, 0.0004, "case %zu: %g", i, sqrt(squares / n));
         cr_assert_float_eq(sum / n, 0.0, 0.0004, "case %zu: %g", i, sum / n);
-        rd_backend_entry()->drop(d, w);
-        rd_backend_entry()->drop(d, again);
-        rd_backend_entry()->drop(d, other);
-        rd_backend_entry()->close(d);
+        gpu_backend()->drop(d, w);
+        gpu_backend()->drop(d, again);
+        gpu_backend()->drop(d, other);
+        gpu_backend()->close(d);
         free(x);
         free(same);
         free(differs);
@@ -339,6 +342,7 @@ Test(cuda_products, random_numbers_are_the_seeds_own_and_of_the_size_asked_for)
 
 Test(cuda_products, a_number_that_is_not_finite_is_refused_with_its_row)
 {
+    GPU_OR_SKIP();
     static const float odd[] = { NAN, INFINITY, -INFINITY };
     rd_random r = rd_random_seed(14);
 
@@ -362,17 +366,18 @@ Test(cuda_products, a_number_that_is_not_finite_is_refused_with_its_row)
                     else
                         memcpy((uint16_t *)s.data + at, &half, sizeof half);
                 }
-                cr_assert_eq(rd_backend_entry()->take(d, &s.m, exact, &w, &err), RD_INVALID, "%s",
+                cr_assert_eq(gpu_backend()->take(d, &s.m, exact, &w, &err), RD_INVALID, "%s",
                              names[k]);
                 cr_assert(strstr(err.text, "row 137 "), "%s", err.text);
                 cr_assert_null(w);
-                rd_backend_entry()->close(d);
+                gpu_backend()->close(d);
                 clear(&s);
             }
 }
 
 Test(cuda_products, a_bad_scale_is_refused_with_its_row)
 {
+    GPU_OR_SKIP();
     static const float bad[] = { NAN, INFINITY, -1.0f };
     rd_random r = rd_random_seed(15);
 
@@ -385,17 +390,18 @@ Test(cuda_products, a_bad_scale_is_refused_with_its_row)
             rd_error err = { 0 };
 
             s.scale[23] = bad[i];
-            cr_assert_eq(rd_backend_entry()->take(d, &s.m, false, &w, &err), RD_INVALID, "%s",
+            cr_assert_eq(gpu_backend()->take(d, &s.m, false, &w, &err), RD_INVALID, "%s",
                          names[k]);
             cr_assert(strstr(err.text, "row 23 "), "%s", err.text);
             cr_assert_null(w);
-            rd_backend_entry()->close(d);
+            gpu_backend()->close(d);
             clear(&s);
         }
 }
 
 Test(cuda_products, e4m3_that_is_not_finite_or_has_no_scales_is_refused)
 {
+    GPU_OR_SKIP();
     rd_random r = rd_random_seed(17);
 
     for (int exact = 0; exact < 2; exact++)
@@ -409,19 +415,20 @@ Test(cuda_products, e4m3_that_is_not_finite_or_has_no_scales_is_refused)
             if (fault == 1)
                 s.scale[2 * 2 + 1] = NAN; /* the third block of rows, the second of columns */
             if (fault == 2) s.m.scale = NULL;
-            cr_assert_eq(rd_backend_entry()->take(d, &s.m, exact, &w, &err), RD_INVALID);
+            cr_assert_eq(gpu_backend()->take(d, &s.m, exact, &w, &err), RD_INVALID);
             cr_assert(strstr(err.text, fault == 0   ? "row 130 "
                                        : fault == 1 ? "row 256 "
                                                     : "without scales"),
                       "%s", err.text);
             cr_assert_null(w);
-            rd_backend_entry()->close(d);
+            gpu_backend()->close(d);
             clear(&s);
         }
 }
 
 Test(cuda_products, shapes_that_cannot_be_are_refused)
 {
+    GPU_OR_SKIP();
     static const int shapes[][2] = { { 0, 4 }, { 4, 0 }, { -1, 4 }, { INT32_MAX, INT32_MAX } };
     float one = 1.0f;
     rd_device *d = device(RD_FAST, RD_FORM_STORED);
@@ -431,12 +438,13 @@ Test(cuda_products, shapes_that_cannot_be_are_refused)
         rd_weight *w = NULL;
         rd_error err = { 0 };
 
-        cr_assert_eq(rd_backend_entry()->take(d, &m, false, &w, &err), RD_INVALID);
+        cr_assert_eq(gpu_backend()->take(d, &m, false, &w, &err), RD_INVALID);
         cr_assert_null(w);
     }
-    rd_backend_entry()->close(d);
+    gpu_backend()->close(d);
 }
 
+#ifdef RD_TEST_EMULATED
 Test(cuda_products, no_memory_says_how_much_was_needed_and_free)
 {
     enum { ROWS = 3000, COLS = 2048 };
@@ -448,23 +456,24 @@ Test(cuda_products, no_memory_says_how_much_was_needed_and_free)
     rd_weight *w = NULL;
     rd_error err = { 0 };
 
-    rd_backend_entry()->drop(d, take(d, &small.m, false)); /* the buffers are there */
-    rd_backend_entry()->describe(d, &info);
+    gpu_backend()->drop(d, take(d, &small.m, false)); /* the buffers are there */
+    gpu_backend()->describe(d, &info);
     before = info.bytes;
     rd_emulated_memory(rd_emulated_held() + (4 << 20));
-    cr_assert_eq(rd_backend_entry()->take(d, &s.m, false, &w, &err), RD_NO_MEMORY);
+    cr_assert_eq(gpu_backend()->take(d, &s.m, false, &w, &err), RD_NO_MEMORY);
     cr_assert(strstr(err.text, "3000 x 2048: 12 MB wanted") && strstr(err.text, "MB are free"),
               "%s", err.text);
     cr_assert_null(w);
-    rd_backend_entry()->describe(d, &info);
+    gpu_backend()->describe(d, &info);
     cr_assert_eq(info.bytes, before);
     rd_emulated_memory((size_t)1 << 30);
-    rd_backend_entry()->drop(d, take(d, &s.m, false));
-    rd_backend_entry()->close(d);
+    gpu_backend()->drop(d, take(d, &s.m, false));
+    gpu_backend()->close(d);
     cr_assert_eq(rd_emulated_alive(), 0);
     clear(&s);
     clear(&small);
 }
+#endif
 
 /* ---- products ---- */
 
@@ -477,7 +486,7 @@ static const int shapes[][3] = { { 1, 8, 1 },       { 7, 96, 15 },    { 31, 128,
 static void check_linear(kind k, rd_precision precision, int processors, const int *shape,
                          double limit)
 {
-    const rd_backend *be = rd_backend_entry();
+    const rd_backend *be = gpu_backend();
     int rows = shape[0], cols = shape[1], outputs = shape[2];
     size_t n = (size_t)rows * (size_t)outputs;
     rd_random r = rd_random_seed((uint64_t)(rows * 31 + cols * 7 + outputs));
@@ -515,12 +524,14 @@ static const double half_limit = 5e-3, exact_limit = 1e-6;
 
 Test(cuda_products, linear_of_few_rows_of_every_form_is_the_product)
 {
+    GPU_OR_SKIP();
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int k = 0; k < KINDS; k++) check_linear((kind)k, RD_FAST, 132, shapes[i], half_limit);
 }
 
 Test(cuda_products, linear_by_tiles_of_every_form_is_the_product)
 {
+    GPU_OR_SKIP();
     static const int many[][3] = {
         { 65, 96, 17 }, { 129, 200, 300 }, { 200, 384, 128 }, { 70, 8, 1 }
     };
@@ -534,6 +545,7 @@ Test(cuda_products, linear_by_tiles_of_every_form_is_the_product)
 
 Test(cuda_products, linear_in_float32_is_exact_but_for_the_last_bits)
 {
+    GPU_OR_SKIP();
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         check_linear(F32, RD_EXACT, 132, shapes[i], exact_limit);
         check_linear(PANEL4, RD_EXACT, 132, shapes[i], exact_limit);
@@ -542,8 +554,9 @@ Test(cuda_products, linear_in_float32_is_exact_but_for_the_last_bits)
 
 Test(cuda_products, the_order_of_threads_changes_no_bit)
 {
+    GPU_OR_SKIP();
     enum { ROWS = 70, COLS = 520, OUT = 140 };
-    const rd_backend *be = rd_backend_entry();
+    const rd_backend *be = gpu_backend();
     rd_random r = rd_random_seed(21);
     float *x = numbers(&r, ROWS * COLS), *first = rd_alloc_array(ROWS * OUT, sizeof *first);
     float *again = rd_alloc_array(ROWS * OUT, sizeof *again);
@@ -580,7 +593,7 @@ Test(cuda_products, the_order_of_threads_changes_no_bit)
 static void check_mlp(kind k, rd_precision precision, int processors, const int *shape,
                       double limit)
 {
-    const rd_backend *be = rd_backend_entry();
+    const rd_backend *be = gpu_backend();
     int rows = shape[0], hidden = shape[1], width = shape[2];
     size_t n = (size_t)rows * (size_t)hidden;
     rd_random r = rd_random_seed((uint64_t)(rows + 3 * hidden + 5 * width));
@@ -632,6 +645,7 @@ static void check_mlp(kind k, rd_precision precision, int processors, const int 
 
 Test(cuda_products, mlp_of_every_form_is_the_three_products)
 {
+    GPU_OR_SKIP();
     /* rows, hidden, width */
     static const int mlps[][3] = {
         { 1, 96, 15 }, { 7, 200, 130 }, { 16, 128, 64 }, { 33, 640, 100 }, { 70, 130, 200 }
@@ -643,6 +657,7 @@ Test(cuda_products, mlp_of_every_form_is_the_three_products)
 
 Test(cuda_products, mlp_by_tiles_is_the_three_products)
 {
+    GPU_OR_SKIP();
     static const int mlps[][3] = { { 129, 130, 200 }, { 66, 384, 15 } };
 
     for (size_t i = 0; i < sizeof mlps / sizeof *mlps; i++)
@@ -654,6 +669,7 @@ Test(cuda_products, mlp_by_tiles_is_the_three_products)
 
 Test(cuda_products, mlp_in_float32_is_exact_but_for_the_last_bits)
 {
+    GPU_OR_SKIP();
     static const int mlps[][3] = { { 1, 96, 15 }, { 33, 200, 130 } };
 
     for (size_t i = 0; i < sizeof mlps / sizeof *mlps; i++)
@@ -662,7 +678,8 @@ Test(cuda_products, mlp_in_float32_is_exact_but_for_the_last_bits)
 
 Test(cuda_products, a_weight_of_another_shape_is_refused)
 {
-    const rd_backend *be = rd_backend_entry();
+    GPU_OR_SKIP();
+    const rd_backend *be = gpu_backend();
     rd_random r = rd_random_seed(31);
     source s = make(&r, BF16, 5, 6);
     rd_device *d = device(RD_FAST, RD_FORM_STORED);
