@@ -122,9 +122,10 @@ static void print_rates(const rd_bench *b)
 
 void rd_bench_print(const rd_bench *b)
 {
-    printf("%s, %d layer%s, %s weights; %s %s, %d thread%s\n", b->shape, b->layers,
-           b->layers > 1 ? "s" : "", b->weights, b->backend, b->isa, b->threads,
-           b->threads > 1 ? "s" : "");
+    printf("%s, %d layer%s, %s weights; %s %s", b->shape, b->layers, b->layers > 1 ? "s" : "",
+           b->weights, b->backend, b->isa);
+    if (b->threads > 0) printf(", %d thread%s", b->threads, b->threads > 1 ? "s" : "");
+    printf("\n");
     printf("ceilings: %.1f GB/s read, %.0f GFLOP/s bf16, %.0f Gop/s int8\n",
            b->ceilings.read_bytes_s * 1e-9, b->ceilings.bf16_flop_s * 1e-9,
            b->ceilings.int8_op_s * 1e-9);
