@@ -86,6 +86,7 @@ typedef struct rd_matrix {
      * them in place. */
     rd_pack pack;
     const rd_random_fill *fill; /* not NULL: `data` and `scale` are NULL, if the backend `fills` */
+    bool table; /* an embedding: its rows are looked up, so RD_FORM_FP8 saves nothing and is not for it */
 } rd_matrix;
 
 /* Activations on the device: float32 [rows, cols]. */

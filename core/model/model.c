@@ -91,7 +91,7 @@ static rd_status find_panels(const file_source *f, const char *name, const rd_te
     if ((uintptr_t)q->data % RD_PACK_LINE || (uintptr_t)scale->data % sizeof(float))
         return rd_fail(err, RD_INVALID, "%s: does not begin at a multiple of %d bytes", name,
                        RD_PACK_LINE);
-    *out = (rd_matrix){ q->data, RD_U8, rows, cols, scale->data, p, NULL };
+    *out = (rd_matrix){ q->data, RD_U8, rows, cols, scale->data, p, NULL, false };
     return RD_OK;
 }
 
@@ -164,7 +164,7 @@ static rd_status find_in_file(void *user, const char *name, int rows, int cols, 
         return rd_fail(err, RD_INVALID, "%s is %s, expected [%d, %d]", name, shape, rows, cols);
     }
     *out = (rd_matrix){ t->data,      t->dtype, rows, cols, scale ? scale->data : NULL,
-                        RD_PACK_NONE, NULL };
+                        RD_PACK_NONE, NULL,     false };
     return RD_OK;
 }
 
@@ -217,6 +217,7 @@ static rd_status bind(const binding *b, bool exact, int rows, int cols, rd_weigh
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
     if (b->from->find(b->from->user, name, rows, cols, &m, b->err)) return b->err->status;
+    m.table = rd_ends_with(name, "word_embeddings.weight");
     rd_status status =
         m.pack ? take_packed(b, &m, exact, out, &inner) : take_whole(b, m, exact, out, &inner);
 

@@ -74,6 +74,7 @@ rd_status rd_bench_open_model(const rd_bench_plan *p, const rd_model_options *o,
     if (rd_bench_on_host(p) && check_room(p, wide, err)) return err->status;
     rd_weight_source from = rd_random_weights_init(weights, &p->config, p->scheme, 1);
 
+    weights->e4m3 = !p->there && !strcmp(p->weights, "fp8");
     weights->there =
         p->there && p->backend->size > offsetof(rd_backend, fills) && p->backend->fills;
 

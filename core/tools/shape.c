@@ -378,7 +378,7 @@ static rd_status make_exact(rd_random_weights *w, const char *name, int rows, in
     size_t n = (size_t)rows * (size_t)cols;
 
     if (make_room(w, n * sizeof(float), err)) return RD_NO_MEMORY;
-    *out = (rd_matrix){ w->data, RD_F32, rows, cols, NULL, RD_PACK_NONE, NULL };
+    *out = (rd_matrix){ w->data, RD_F32, rows, cols, NULL, RD_PACK_NONE, NULL, false };
     if (is_router(name))
         make_router(w, rows, cols);
     else
@@ -393,11 +393,27 @@ static rd_status make_bf16(rd_random_weights *w, const char *name, int rows, int
     size_t n = (size_t)rows * (size_t)cols;
 
     if (make_room(w, n * sizeof(uint16_t), err)) return RD_NO_MEMORY;
-    *out = (rd_matrix){ w->data, RD_BF16, rows, cols, NULL, RD_PACK_NONE, NULL };
+    *out = (rd_matrix){ w->data, RD_BF16, rows, cols, NULL, RD_PACK_NONE, NULL, false };
     fill_bf16(w, n, rms_of(w, name, cols));
     if (!has_circle(w->config)) return RD_OK;
     if (is_table(name)) mark_tokens(w, rows, cols);
     if (writes_back(name)) memset(w->data, 0, 2 * (size_t)cols * sizeof(uint16_t));
+    return RD_OK;
+}
+
+/* Numbers from 1 to 1.875 of both signs, whose root mean square is 1.46, and one scale for all blocks. */
+static rd_status make_e4m3(rd_random_weights *w, const char *name, int rows, int cols,
+                           rd_matrix *out, rd_error *err)
+{
+    size_t n = (size_t)rows * (size_t)cols;
+    size_t blocks = ((size_t)rows + 127) / 128 * (((size_t)cols + 127) / 128);
+
+    if (make_room(w, n, err)) return RD_NO_MEMORY;
+    fill(w, w->data, n, 0x8787878787878787u, 0x3838383838383838u);
+    if (has_circle(w->config) && writes_back(name)) memset(w->data, 0, 2 * (size_t)cols);
+    w->scale = rd_resize(w->scale, blocks, sizeof *w->scale);
+    for (size_t i = 0; i < blocks; i++) w->scale[i] = rms_of(w, name, cols) / 1.46f;
+    *out = (rd_matrix){ w->data, RD_F8_E4M3, rows, cols, w->scale, RD_PACK_NONE, NULL, false };
     return RD_OK;
 }
 
@@ -450,7 +466,7 @@ static rd_status make_packed(rd_random_weights *w, rd_pack p, const char *name, 
     float *scale = (float *)(void *)(at + rd_pack_panels(rows) * rd_pack_panel_bytes(p, cols));
 
     w->used += bytes;
-    *out = (rd_matrix){ at, RD_U8, rows, cols, scale, p, NULL };
+    *out = (rd_matrix){ at, RD_U8, rows, cols, scale, p, NULL, false };
     if (cols % RD_PACK_COLS) {
         rd_matrix plain;
 
@@ -471,7 +487,7 @@ static rd_status make_there(rd_random_weights *w, rd_pack p, const char *name, i
     w->fill = (rd_random_fill){ .seed = w->state[0] ^ ++w->filled * 0x9e3779b97f4a7c15u,
                                 .rms = rms_of(w, name, cols),
                                 .zero_rows = has_circle(w->config) && writes_back(name) ? 2 : 0 };
-    *out = (rd_matrix){ NULL, p ? RD_U8 : RD_BF16, rows, cols, NULL, p, &w->fill };
+    *out = (rd_matrix){ NULL, p ? RD_U8 : RD_BF16, rows, cols, NULL, p, &w->fill, false };
     return RD_OK;
 }
 
@@ -483,6 +499,7 @@ static rd_status make(void *user, const char *name, int rows, int cols, rd_matri
 
     if (rows == 1 || is_router(name)) return make_exact(w, name, rows, cols, out, err);
     if (w->there && !is_table(name)) return make_there(w, p, name, rows, cols, out);
+    if (w->e4m3 && !p && !is_table(name)) return make_e4m3(w, name, rows, cols, out, err);
     return p ? make_packed(w, p, name, rows, cols, out, err)
              : make_bf16(w, name, rows, cols, out, err);
 }
@@ -501,5 +518,6 @@ void rd_random_weights_clear(rd_random_weights *w)
 {
     if (w->region) munmap(w->region, w->region_bytes);
     free(w->data);
+    free(w->scale);
     *w = (rd_random_weights){ 0 };
 }

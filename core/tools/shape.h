@@ -20,11 +20,15 @@ typedef struct rd_random_weights {
     const rd_model_config *config; /* borrowed */
     rd_pack scheme;                /* RD_PACK_NONE: bf16 */
     uint64_t state[8];
-    void *data; /* of the tensor at hand, where it is not packed */
+    void *data;   /* of the tensor at hand, where it is not packed */
+    float *scale; /* of its blocks, where it is E4M3 */
     size_t data_bytes;
     char *region; /* all that is packed */
     size_t region_bytes, used;
-    bool there; /* set it after init, for a backend that fills: all but tables and what is exact are made by it */
+    bool
+        e4m3; /* set it after init: matrices that are bf16 otherwise, but for tables, are E4M3 with scales of blocks */
+    bool
+        there; /* set it after init, for a backend that fills: all but tables and what is exact are made by it */
     rd_random_fill fill;
     uint64_t filled;
 } rd_random_weights;

@@ -477,7 +477,7 @@ static cuda_form form_of(const rd_device *d, const rd_matrix *m, bool exact)
     if (exact || d->precision == RD_EXACT || (m->rows == 1 && m->pack == RD_PACK_NONE)) return CUDA_F32;
     if (m->pack == RD_PACK_INT8 || (m->pack == RD_PACK_NONE && m->dtype == RD_I8)) return CUDA_I8;
     if (m->pack == RD_PACK_INT4) return CUDA_I4;
-    return d->weights == RD_FORM_FP8 || m->dtype == RD_F8_E4M3 ? CUDA_E4M3 : CUDA_BF16;
+    return (d->weights == RD_FORM_FP8 && !m->table) || m->dtype == RD_F8_E4M3 ? CUDA_E4M3 : CUDA_BF16;
 }
 
 /* Numbers, steps and scales in one piece of device memory. */
