@@ -80,7 +80,8 @@ function(rd_cuda_test name)
     foreach(program ${programs})
         target_link_libraries(${program} PRIVATE rd_test_runner rd_core rd_cpu ${ARGN} rd_flags)
         target_compile_definitions(${program} PRIVATE RD_TEST_DATA="${CMAKE_CURRENT_SOURCE_DIR}/data")
-        target_compile_options(${program} PRIVATE -Wno-missing-prototypes -Wno-strict-prototypes)
+        target_compile_options(${program} PRIVATE -Wno-missing-prototypes -Wno-strict-prototypes
+        -Wno-missing-field-initializers)
         add_test(NAME ${program} COMMAND ${program})
         set_tests_properties(${program} PROPERTIES ENVIRONMENT
             "LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_SOURCE_DIR}/lsan.supp:print_suppressions=0")

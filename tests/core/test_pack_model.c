@@ -373,7 +373,7 @@ static const rd_backend *cpu;
 static rd_status take_wide(rd_device *d, const rd_matrix *m, bool exact, rd_weight **out,
                            rd_error *err)
 {
-    rd_matrix wide = { NULL, RD_F32, m->rows, m->cols, NULL, RD_PACK_NONE, NULL };
+    rd_matrix wide = { NULL, RD_F32, m->rows, m->cols, NULL, RD_PACK_NONE, NULL, false };
 
     if (!m->pack) return cpu->take(d, m, exact, out, err);
     cr_assert_eq((uintptr_t)m->data % 64, 0u);

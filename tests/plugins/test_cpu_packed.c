@@ -28,7 +28,7 @@ static packed make(rd_random *r, rd_pack scheme, int rows, int cols)
 
     for (size_t i = 0; i < n; i++) p.data[i] = (uint8_t)rd_random_u64(r);
     for (int i = 0; i < rows; i++) p.scale[i] = by * (0.5f + (float)rd_random_unit(r));
-    p.m = (rd_matrix){ p.data, RD_F32, rows, cols, p.scale, scheme, NULL };
+    p.m = (rd_matrix){ p.data, RD_F32, rows, cols, p.scale, scheme, NULL, false };
     return p;
 }
 
@@ -298,7 +298,7 @@ static rd_weight *take_part(rd_device *d, const packed *p, bool wide)
 
     if (!wide) return take(d, &p->m);
     float *x = rd_alloc_array((size_t)p->m.rows * cols, sizeof *x);
-    rd_matrix m = { x, RD_F32, p->m.rows, p->m.cols, NULL, RD_PACK_NONE, NULL };
+    rd_matrix m = { x, RD_F32, p->m.rows, p->m.cols, NULL, RD_PACK_NONE, NULL, false };
 
     for (int n = 0; n < p->m.rows; n++)
         for (int k = 0; k < p->m.cols; k++)
@@ -326,8 +326,8 @@ static void run_layer(rd_device *d, layer *l, const float *x, int rows, float *o
                       bool wide)
 {
     const rd_backend *be = rd_cpu_backend();
-    rd_matrix router = { l->router, RD_F32, EXPERTS, HIDDEN, NULL, RD_PACK_NONE, NULL };
-    rd_matrix bias = { l->bias, RD_F32, 1, EXPERTS, NULL, RD_PACK_NONE, NULL };
+    rd_matrix router = { l->router, RD_F32, EXPERTS, HIDDEN, NULL, RD_PACK_NONE, NULL, false };
+    rd_matrix bias = { l->bias, RD_F32, 1, EXPERTS, NULL, RD_PACK_NONE, NULL, false };
     rd_mlp experts[EXPERTS], shared = take_mlp(d, l->part[EXPERTS], wide);
     rd_weight *a = take(d, &router), *b = take(d, &bias);
     rd_view in = view(d, x, rows, HIDDEN), y = view(d, NULL, rows, HIDDEN);

@@ -83,7 +83,7 @@ static source make(rd_random *r, kind k, int rows, int cols)
                                       RD_I8,  RD_U8,  RD_U8,   RD_F8_E4M3 };
 
     s.m = (rd_matrix){ s.data, types[k], rows, cols, p || k == I8 || k == E4M3 ? s.scale : NULL,
-                       p,      NULL };
+                       p,      NULL, false };
     free(row);
     return s;
 }
@@ -311,7 +311,7 @@ Test(cuda_products, random_numbers_are_the_seeds_own_and_of_the_size_asked_for)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rd_random_fill fill = { .seed = 5, .rms = 0.02f, .zero_rows = ZEROS };
         rd_matrix m = { NULL, cases[i].pack ? RD_U8 : RD_BF16, ROWS, COLS, NULL, cases[i].pack,
-                        &fill };
+                        &fill, false };
         rd_device *d = device(cases[i].precision, cases[i].form);
         rd_weight *w = take(d, &m, false), *again = take(d, &m, false);
         float *x = read_back(d, w, ROWS, COLS), *same = read_back(d, again, ROWS, COLS);
@@ -434,7 +434,7 @@ Test(cuda_products, shapes_that_cannot_be_are_refused)
     rd_device *d = device(RD_FAST, RD_FORM_STORED);
 
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        rd_matrix m = { &one, RD_F32, shapes[i][0], shapes[i][1], NULL, RD_PACK_NONE, NULL };
+        rd_matrix m = { &one, RD_F32, shapes[i][0], shapes[i][1], NULL, RD_PACK_NONE, NULL, false };
         rd_weight *w = NULL;
         rd_error err = { 0 };
 
