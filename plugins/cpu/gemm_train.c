@@ -53,9 +53,11 @@ struct rd_gemm_train {
 #define CLONES
 #endif
 
-typedef float lanes __attribute__((vector_size(64), aligned(4), may_alias));
+/* What one AVX2 register holds: compilers keep sums of wider vectors in memory where there are none so wide. */
+typedef float lanes __attribute__((vector_size(32), aligned(4), may_alias));
 
 enum { WIDE = 16, TALL = 6 }; /* columns of a strip of B; rows whose sums stay in registers */
+enum { LANES = sizeof(lanes) / sizeof(float), PARTS = WIDE / LANES };
 
 /* op(B) [k, n] as strips of WIDE columns, one after the other, the last filled up with zeros. */
 CLONES static void pack_strips(float *out, bool tb, int n, int k, const float *b, int ldb)
@@ -76,19 +78,23 @@ CLONES static void pack_strips(float *out, bool tb, int n, int k, const float *b
 CLONES static void tall_tile(float *sums, int k, const float *a, size_t ai, size_t ap,
                              const float *strip)
 {
-    lanes s[TALL] = { 0 };
+    lanes s[TALL][PARTS] = { 0 };
 
     for (int p = 0; p < k; p++, a += ap, strip += WIDE)
-        for (int r = 0; r < TALL; r++) s[r] += a[(size_t)r * ai] * *(const lanes *)strip;
-    for (int r = 0; r < TALL; r++) *(lanes *)(sums + r * WIDE) = s[r];
+        for (int r = 0; r < TALL; r++)
+            for (int q = 0; q < PARTS; q++)
+                s[r][q] += a[(size_t)r * ai] * *(const lanes *)(strip + q * LANES);
+    for (int r = 0; r < TALL; r++)
+        for (int q = 0; q < PARTS; q++) *(lanes *)(sums + r * WIDE + q * LANES) = s[r][q];
 }
 
 CLONES static void low_tile(float *sums, int k, const float *a, size_t ap, const float *strip)
 {
-    lanes s = { 0 };
+    lanes s[PARTS] = { 0 };
 
-    for (int p = 0; p < k; p++, a += ap, strip += WIDE) s += *a * *(const lanes *)strip;
-    *(lanes *)sums = s;
+    for (int p = 0; p < k; p++, a += ap, strip += WIDE)
+        for (int q = 0; q < PARTS; q++) s[q] += *a * *(const lanes *)(strip + q * LANES);
+    for (int q = 0; q < PARTS; q++) *(lanes *)(sums + q * LANES) = s[q];
 }
 
 static void plain(bool ta, int m, int n, int k, const float *a, int lda, const float *strips,
