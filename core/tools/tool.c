@@ -173,10 +173,10 @@ static void print_options(const rd_option *o)
 
 static void help_command(const rd_command *c)
 {
-    printf("redraft %s %s\n\n%s\n\n", c->name, c->synopsis, c->summary);
+    printf("redraft %s %s\n%s\n\n", c->name, c->synopsis, c->summary);
     print_options(c->options);
     if (c->model) print_options(model_options);
-    printf("\nExample:\n  %s\n", c->example);
+    printf("\nExample: %s\n", c->example);
 }
 
 static void help_all(const rd_command *commands)
