@@ -21,7 +21,7 @@ LD_LIBRARY_PATH=$lib "$work/shared" "$model" | tee "$work/out"
 "$work/static" "$model" | cmp - "$work/out"
 grep -q 'return lines' "$work/out"
 [ "$(head -1 "$work/out")" = 'def read_lines(path):' ]
-mkdir "$work/cmake"
+mkdir -p "$work/cmake"
 cat >"$work/cmake/CMakeLists.txt" <<END
 cmake_minimum_required(VERSION 3.25)
 project(embed C)
@@ -35,7 +35,7 @@ LD_LIBRARY_PATH=$lib "$work/cmake/b/embed" "$model" | cmp - "$work/out"
 "$work/usr/bin/redraft" plugins
 
 # Plugins lie beside the library: the installed program and a program that embeds it find one there.
-mkdir "$lib/redraft"
+mkdir -p "$lib/redraft"
 chmod 755 "$lib/redraft"
 cp "$build/tests/fakeplugin.so" "$lib/redraft/libredraft-beside.so"
 chmod 755 "$lib/redraft/libredraft-beside.so"
