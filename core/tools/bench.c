@@ -331,7 +331,7 @@ static rd_status open_bench(const rd_bench_plan *p, bench *b, rd_bench *out, rd_
 {
     rd_model_options o = { .backend = p->backend,
                            .device = p->device,
-                           .max_rows = p->chunk,
+                           .max_rows = RD_BENCH_CHUNK,
                            .kv_blocks = rd_bench_kv_blocks(p) };
     int room, blocks = o.kv_blocks;
     double held = 0.0, start = rd_now_ms();
@@ -551,8 +551,7 @@ int rd_tool_bench(const rd_args *a)
     const char *list = rd_args_text(a, "--context");
     rd_bench_plan p = { .device = { .isa = rd_args_text(a, "--isa"), .precision = RD_FAST },
                         .rows = 32,
-                        .there = true,
-                        .chunk = RD_BENCH_CHUNK };
+                        .there = true };
     char builtin[4096], *path = NULL;
     rd_error err = { 0 };
     int status = -1;

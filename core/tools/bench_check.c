@@ -25,7 +25,7 @@ static rd_status check_picks(const rd_bench_plan *p, const char *isa, rd_precisi
 {
     rd_model_options o = { .backend = p->backend,
                            .device = p->device,
-                           .max_rows = p->chunk,
+                           .max_rows = RD_BENCH_CHUNK,
                            .kv_blocks = rd_bench_kv_blocks(p) };
     int32_t first = 0;
     rd_random_weights weights = { 0 };

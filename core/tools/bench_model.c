@@ -30,7 +30,7 @@ int rd_bench_kv_blocks(const rd_bench_plan *p)
     for (int i = 0; i < p->n_contexts; i++) most = p->contexts[i] > most ? p->contexts[i] : most;
     n = rd_bench_prefill_lengths(p, most, block, lengths);
     for (int i = 0; i < n; i++) most = lengths[i] > most ? lengths[i] : most;
-    return (most + p->chunk) / block + 2;
+    return (most + RD_BENCH_CHUNK) / block + 2;
 }
 
 /* Is there room for random weights held by the CPU (packed ones as they are; else 2 bytes a number, 4 on the plain
@@ -46,7 +46,7 @@ static rd_status check_room(const rd_bench_plan *p, bool wide, rd_error *err)
     double kv = 2.0 * 4.0 * c->num_hidden_layers * c->num_key_value_heads * c->head_dim *
                 c->block_size * rd_bench_kv_blocks(p);
     double source = (double)size.largest * 2.0;
-    double rows = 4.0 * p->chunk *
+    double rows = 4.0 * RD_BENCH_CHUNK *
                   (c->hidden_size * (8.0 + c->num_experts_per_tok) + 3.0 * c->intermediate_size +
                    3.0 * c->moe_intermediate_size * c->num_experts_per_tok);
 

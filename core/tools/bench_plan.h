@@ -6,7 +6,7 @@
 #include "core/tools/shape.h"
 #include "core/tools/tool.h"
 
-enum { RD_BENCH_LIST = 16, RD_BENCH_CHUNK = 256 };
+enum { RD_BENCH_LIST = 16, RD_BENCH_CHUNK = 256 /* rows of a pass of prefill, at least */ };
 
 /* What was asked for. */
 typedef struct rd_bench_plan {
@@ -17,7 +17,6 @@ typedef struct rd_bench_plan {
     rd_pack scheme;   /* of random weights, or of the folder's; RD_PACK_NONE: not packed */
     int rows, repeat; /* repeat: 0 where not given */
     bool there;       /* random weights are made by the device where it can */
-    int chunk;        /* rows of a pass of prefill, at least */
     int contexts[RD_BENCH_LIST], n_contexts;
     int experts[RD_BENCH_LIST], n_experts; /* 0: as the tokens fall */
 } rd_bench_plan;
