@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TILE = 32, CHUNK = 512, PAD = 32, SLACK = 32 };
+enum { TILE = RD_TRAIN_TILE, CHUNK = 512, PAD = 32, SLACK = 32 };
 
 typedef struct kept {         /* one layer */
     float *x, *a, *inv1;      /* [rows, hidden], [rows, hidden], [rows] */
@@ -334,32 +334,14 @@ typedef struct tile {
 /* The next rows that are worth computing together, starting at `first`. */
 static tile next_tile(const rd_net *t, const rd_train_row *row, int first)
 {
-    tile x = { .first = first };
-    int cs = row[first].clean_start, ce = row[first].clean_end;
-    int os = row[first].own_start, oe = row[first].own_end;
-    bool has_clean = ce > cs, has_own = oe > os;
-    int i = first + 1;
+    rd_train_tile seen = rd_train_tile_of(row, t->rows, first, RD_TRAIN_TILE);
+    tile x = { .first = first,
+               .rows = seen.rows,
+               .clean = seen.clean_start,
+               .own = seen.own_start,
+               .n_clean = seen.clean_end - seen.clean_start,
+               .n_own = seen.own_end - seen.own_start };
 
-    for (; i < t->rows && i < first + TILE; i++) {
-        const rd_train_row *r = &row[i];
-        bool clean = r->clean_end > r->clean_start, own = r->own_end > r->own_start;
-
-        if (clean && has_clean && r->clean_start != cs) break;
-        if (own != has_own) break;
-        if (clean && !has_clean) {
-            cs = r->clean_start;
-            ce = r->clean_end;
-            has_clean = true;
-        }
-        if (clean && r->clean_end > ce) ce = r->clean_end;
-        if (own && r->own_start < os) os = r->own_start;
-        if (own && r->own_end > oe) oe = r->own_end;
-    }
-    x.rows = i - first;
-    x.clean = cs;
-    x.own = os;
-    x.n_clean = has_clean ? ce - cs : 0;
-    x.n_own = has_own ? oe - os : 0;
     x.pad_clean = (x.n_clean + 15) / 16 * 16;
     x.width = x.pad_clean + (x.n_own + 15) / 16 * 16;
     return x;

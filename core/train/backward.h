@@ -35,6 +35,44 @@ typedef struct rd_train_row {
     int32_t task;     /* 0 .. RD_TASKS - 1: where the loss is counted */
 } rd_train_row;
 
+/* Neighbouring rows that are worth computing together, and the ranges that they see between them. */
+typedef struct rd_train_tile {
+    int rows;
+    int clean_start, clean_end, own_start, own_end; /* an empty range: its end is its start */
+} rd_train_tile;
+
+/* The tile of at most `most` of the rows [first, n), from `first` on. */
+static inline rd_train_tile rd_train_tile_of(const rd_train_row *row, int n, int first, int most)
+{
+    int cs = row[first].clean_start, ce = row[first].clean_end;
+    int os = row[first].own_start, oe = row[first].own_end;
+    bool has_clean = ce > cs, has_own = oe > os;
+    int i = first + 1;
+
+    for (; i < n && i < first + most; i++) {
+        const rd_train_row *r = &row[i];
+        bool clean = r->clean_end > r->clean_start, own = r->own_end > r->own_start;
+
+        if (clean && has_clean && r->clean_start != cs) break;
+        if (own != has_own) break;
+        if (clean && !has_clean) {
+            cs = r->clean_start;
+            ce = r->clean_end;
+            has_clean = true;
+        }
+        if (clean && r->clean_end > ce) ce = r->clean_end;
+        if (own && r->own_start < os) os = r->own_start;
+        if (own && r->own_end > oe) oe = r->own_end;
+    }
+    rd_train_tile tile = { i - first, cs, has_clean ? ce : cs, os, has_own ? oe : os };
+
+    return tile;
+}
+
+enum {
+    RD_TRAIN_TILE = 32
+}; /* rows of a tile of the CPU's attention, by which its arithmetic is counted */
+
 typedef struct rd_train_stats {
     double loss[RD_TASKS];   /* sums of weight * cross-entropy */
     double weight[RD_TASKS]; /* sums of weights */

@@ -27,15 +27,7 @@
 
 #include "plugins/cuda/learn_tile.cuh"
 
-#include <atomic>
-
 #include <cublas_v2.h>
-
-/* core/base/cancel.h is C and names these without std. */
-using std::atomic_bool;
-using std::atomic_load_explicit;
-using std::atomic_store_explicit;
-using std::memory_order_relaxed;
 
 extern "C" {
 #include "core/base/memory.h"

@@ -208,34 +208,16 @@ static void list_tokens(const rd_train_row *row, int n, int vocab, token_lists *
 
 /* ---- arithmetic that is done, as core/train/backward.c counts it ---- */
 
-/* Pairs of a row and a key, over the tiles of up to 32 rows that the CPU's trainer makes. */
+/* Pairs of a row and a key, over the tiles that the CPU's trainer makes. */
 static double count_sight(const rd_train_row *row, int n)
 {
     double sum = 0.0;
 
     for (int first = 0; first < n;) {
-        int cs = row[first].clean_start, ce = row[first].clean_end, os = row[first].own_start,
-            oe = row[first].own_end;
-        bool has_clean = ce > cs, has_own = oe > os;
-        int i = first + 1;
+        rd_train_tile t = rd_train_tile_of(row, n, first, RD_TRAIN_TILE);
 
-        for (; i < n && i < first + 32; i++) {
-            const rd_train_row *r = &row[i];
-            bool clean = r->clean_end > r->clean_start, own = r->own_end > r->own_start;
-
-            if (clean && has_clean && r->clean_start != cs) break;
-            if (own != has_own) break;
-            if (clean && !has_clean) {
-                cs = r->clean_start;
-                ce = r->clean_end;
-                has_clean = true;
-            }
-            if (clean && r->clean_end > ce) ce = r->clean_end;
-            if (own && r->own_start < os) os = r->own_start;
-            if (own && r->own_end > oe) oe = r->own_end;
-        }
-        sum += (double)(i - first) * ((has_clean ? ce - cs : 0) + (has_own ? oe - os : 0));
-        first = i;
+        sum += (double)t.rows * (t.clean_end - t.clean_start + t.own_end - t.own_start);
+        first += t.rows;
     }
     return sum;
 }
