@@ -1,4 +1,4 @@
-/* kernels_simd.h - the arithmetic in vectors of 16 floats; each instruction set compiles its own copy.
+/* kernels_simd.h - the arithmetic in vectors; each instruction set compiles its own copy.
  *
  * The including file sets ROWS and PANELS, the size of a tile of sums that its registers hold, and
  * HALF where it multiplies pairs of bf16. Sums run over k in order, so that the tile's size does not
@@ -9,63 +9,68 @@
 #include <math.h>
 #include <string.h>
 
-typedef float v16 __attribute__((vector_size(64), aligned(4)));
-typedef int32_t i16 __attribute__((vector_size(64), aligned(4)));
+#if defined(__AVX512F__)
+enum { LANES = 16 };
+#else
+enum { LANES = 8 };
+#endif
+enum { PARTS = RD_PANEL / LANES, TILE_PARTS = PANELS * PARTS };
+
+/* Vectors of the registers' size: a compiler that has to split larger ones itself keeps them in memory. */
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE v16 load(const float *p)
+INLINE vec load(const float *p)
 {
-    v16 v;
-
-    memcpy(&v, p, sizeof v);
-    return v;
+    return *(const vec *)p;
 }
 
-INLINE void store(float *p, v16 v)
+INLINE void store(float *p, vec v)
 {
-    memcpy(p, &v, sizeof v);
+    *(vec *)p = v;
 }
 
-INLINE v16 fill(float x)
+INLINE vec fill(float x)
 {
-    return x - (v16){ 0 };
+    return x - (vec){ 0 };
 }
 
-INLINE float sum_of(v16 v)
+INLINE float sum_of(vec v)
 {
     float s = 0.0f;
 
-    for (int i = 0; i < 16; i++) s += v[i];
+    for (int i = 0; i < LANES; i++) s += v[i];
     return s;
 }
 
 /* a where the mask is set, else b. */
-INLINE v16 choose(i16 mask, v16 a, v16 b)
+INLINE vec choose(ivec mask, vec a, vec b)
 {
-    return (v16)(((i16)a & mask) | ((i16)b & ~mask));
+    return (vec)(((ivec)a & mask) | ((ivec)b & ~mask));
 }
 
 /* exp to about 1e-7 relative: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]. */
-INLINE v16 exp16(v16 x)
+INLINE vec exp_of(vec x)
 {
-    v16 low = fill(-87.0f), high = fill(88.0f);
+    vec low = fill(-87.0f), high = fill(88.0f);
 
     x = choose(x < low, low, x);
     x = choose(x > high, high, x);
-    v16 t = x * 1.44269504088896341f + 12582912.0f; /* rounds to an integer */
-    i16 n = (i16)t - 0x4b400000;
-    v16 f = t - 12582912.0f, r = x - f * 0.693359375f + f * 2.12194440e-4f;
-    v16 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    vec t = x * 1.44269504088896341f + 12582912.0f; /* rounds to an integer */
+    ivec n = (ivec)t - 0x4b400000;
+    vec f = t - 12582912.0f, r = x - f * 0.693359375f + f * 2.12194440e-4f;
+    vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
 
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    i16 power = (n + 127) << 23;
+    ivec power = (n + 127) << 23;
 
-    return p * (v16)power;
+    return p * (vec)power;
 }
 
 INLINE const float *row_f32(const rd_rows_in *x, int r)
@@ -78,9 +83,15 @@ INLINE const uint16_t *row_bf16(const rd_rows_in *x, int r)
     return (const uint16_t *)x->x + (size_t)(x->index ? x->index[r] : r) * x->stride;
 }
 
-/* The sums of `rows` rows by `panels` panels; rows and panels are constants where this is called. */
-INLINE void tile_f32(v16 acc[ROWS][PANELS], const rd_rows_in *x, int r, const struct rd_weight *w,
-                     int panel, int rows, int panels)
+/* The registers of a row's sums in a tile of `panels` panels are counted through; where the k-th number's stand. */
+INLINE size_t part_at(int c, size_t k, size_t k_n)
+{
+    return ((size_t)(c / PARTS) * k_n + k) * RD_PANEL + (size_t)(c % PARTS) * LANES;
+}
+
+/* The sums of `rows` rows by `parts` registers; rows and parts are constants where this is called. */
+INLINE void tile_f32(vec acc[ROWS][TILE_PARTS], const rd_rows_in *x, int r,
+                     const struct rd_weight *w, int panel, int rows, int parts)
 {
     size_t k_n = (size_t)w->cols;
     const float *b = (const float *)w->data + (size_t)panel * k_n * RD_PANEL;
@@ -88,21 +99,21 @@ INLINE void tile_f32(v16 acc[ROWS][PANELS], const rd_rows_in *x, int r, const st
 
     for (int i = 0; i < rows; i++) a[i] = row_f32(x, r + i);
     for (size_t k = 0; k < k_n; k++) {
-        v16 wk[PANELS];
+        vec wk[TILE_PARTS];
 
-        for (int p = 0; p < panels; p++) wk[p] = load(b + ((size_t)p * k_n + k) * RD_PANEL);
+        for (int c = 0; c < parts; c++) wk[c] = load(b + part_at(c, k, k_n));
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
-            v16 ak = fill(a[i][k]);
+            vec ak = fill(a[i][k]);
 
 #pragma GCC unroll 4
-            for (int p = 0; p < panels; p++) acc[i][p] += ak * wk[p];
+            for (int c = 0; c < parts; c++) acc[i][c] += ak * wk[c];
         }
     }
 }
 
-INLINE void tile_bf16(v16 acc[ROWS][PANELS], const rd_rows_in *x, int r, const struct rd_weight *w,
-                      int panel, int rows, int panels)
+INLINE void tile_bf16(vec acc[ROWS][TILE_PARTS], const rd_rows_in *x, int r,
+                      const struct rd_weight *w, int panel, int rows, int parts)
 {
     size_t pairs = ((size_t)w->cols + 1) / 2;
     const uint32_t *b = (const uint32_t *)w->data + (size_t)panel * pairs * RD_PANEL;
@@ -112,10 +123,10 @@ INLINE void tile_bf16(v16 acc[ROWS][PANELS], const rd_rows_in *x, int r, const s
 
     for (int i = 0; i < rows; i++) a[i] = row_bf16(x, r + i);
     for (size_t k = 0; k < pairs; k++) {
-        __m512bh wk[PANELS];
+        __m512bh wk[TILE_PARTS];
 
-        for (int p = 0; p < panels; p++)
-            wk[p] = (__m512bh)_mm512_loadu_si512(b + ((size_t)p * pairs + k) * RD_PANEL);
+        for (int c = 0; c < parts; c++)
+            wk[c] = (__m512bh)_mm512_loadu_si512(b + part_at(c, k, pairs));
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             int32_t two;
@@ -124,8 +135,8 @@ INLINE void tile_bf16(v16 acc[ROWS][PANELS], const rd_rows_in *x, int r, const s
             __m512bh ak = (__m512bh)_mm512_set1_epi32(two);
 
 #pragma GCC unroll 4
-            for (int p = 0; p < panels; p++)
-                acc[i][p] = (v16)_mm512_dpbf16_ps((__m512)acc[i][p], ak, wk[p]);
+            for (int c = 0; c < parts; c++)
+                acc[i][c] = (vec)_mm512_dpbf16_ps((__m512)acc[i][c], ak, wk[c]);
         }
     }
 #else
@@ -134,21 +145,23 @@ INLINE void tile_bf16(v16 acc[ROWS][PANELS], const rd_rows_in *x, int r, const s
     for (int i = 0; i < rows; i++) a[i] = row_f32(x, r + i);
     for (size_t k = 0; k < pairs; k++) {
         bool both = 2 * k + 1 < (size_t)w->cols;
-        v16 low[PANELS], high[PANELS];
+        vec low[TILE_PARTS], high[TILE_PARTS];
 
-        for (int p = 0; p < panels; p++) {
-            i16 two;
+        for (int c = 0; c < parts; c++) {
+            ivec two = *(const ivec *)(b + part_at(c, k, pairs));
 
-            memcpy(&two, b + ((size_t)p * pairs + k) * RD_PANEL, sizeof two);
-            low[p] = (v16)(two << 16);
-            high[p] = (v16)(two & (int32_t)0xffff0000);
+            low[c] = (vec)(two << 16);
+            high[c] = (vec)(two & (int32_t)0xffff0000);
         }
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
-            v16 a0 = fill(a[i][2 * k]), a1 = fill(both ? a[i][2 * k + 1] : 0.0f);
+            vec a0 = fill(a[i][2 * k]), a1 = fill(both ? a[i][2 * k + 1] : 0.0f);
 
 #pragma GCC unroll 4
-            for (int p = 0; p < panels; p++) acc[i][p] += a0 * low[p] + a1 * high[p];
+            for (int c = 0; c < parts; c++) {
+                acc[i][c] += a0 * low[c];
+                acc[i][c] += a1 * high[c];
+            }
         }
     }
 #endif
@@ -157,26 +170,28 @@ INLINE void tile_bf16(v16 acc[ROWS][PANELS], const rd_rows_in *x, int r, const s
 INLINE void product_tile(float *out, size_t ldo, const rd_rows_in *x, int r,
                          const struct rd_weight *w, int from, int panel, int rows, int panels)
 {
-    v16 acc[ROWS][PANELS];
+    vec acc[ROWS][TILE_PARTS];
+    int parts = panels * PARTS;
 
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-        for (int p = 0; p < panels; p++) acc[i][p] = (v16){ 0 };
+        for (int c = 0; c < parts; c++) acc[i][c] = (vec){ 0 };
     if (w->kind == RD_PANELS_BF16)
-        tile_bf16(acc, x, r, w, panel, rows, panels);
+        tile_bf16(acc, x, r, w, panel, rows, parts);
     else
-        tile_f32(acc, x, r, w, panel, rows, panels);
+        tile_f32(acc, x, r, w, panel, rows, parts);
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 4
-        for (int p = 0; p < panels; p++) {
-            int n = (panel + p) * RD_PANEL, left = w->rows - n;
+        for (int c = 0; c < parts; c++) {
+            int n = panel * RD_PANEL + c * LANES, left = w->rows - n;
             float *to = out + (size_t)(r + i) * ldo + (n - from * RD_PANEL);
-            v16 v = acc[i][p];
+            vec v = acc[i][c];
 
+            if (left <= 0) break;
             if (w->scale) v *= load(w->scale + n);
-            if (left >= RD_PANEL)
+            if (left >= LANES)
                 store(to, v);
             else
                 memcpy(to, &v, (size_t)left * sizeof *to);
@@ -208,11 +223,11 @@ static void product(float *out, size_t ldo, const rd_rows_in *x, const struct rd
 
 static void norm(float *out, const float *x, const float *weight, int n, float eps)
 {
-    v16 squares = { 0 };
+    vec squares = { 0 };
     float sum = 0.0f;
     int i = 0;
 
-    for (; i + 16 <= n; i += 16) squares += load(x + i) * load(x + i);
+    for (; i + LANES <= n; i += LANES) squares += load(x + i) * load(x + i);
     for (; i < n; i++) sum += x[i] * x[i];
     float by = 1.0f / sqrtf((sum + sum_of(squares)) / (float)n + eps);
 
@@ -223,15 +238,15 @@ static void gate(float *h, const float *up, int n)
 {
     int i = 0;
 
-    for (; i + 16 <= n; i += 16) {
-        v16 x = load(h + i);
+    for (; i + LANES <= n; i += LANES) {
+        vec x = load(h + i);
 
-        store(h + i, x / (exp16(-x) + 1.0f) * load(up + i));
+        store(h + i, x / (exp_of(-x) + 1.0f) * load(up + i));
     }
     for (; i < n; i++) h[i] = h[i] / (1.0f + expf(-h[i])) * up[i];
 }
 
-INLINE i16 choose_place(i16 mask, i16 a, i16 b)
+INLINE ivec choose_place(ivec mask, ivec a, ivec b)
 {
     return (a & mask) | (b & ~mask);
 }
@@ -240,21 +255,22 @@ INLINE i16 choose_place(i16 mask, i16 a, i16 b)
 static rd_top top_two(const float *x, int n)
 {
     rd_top t = { -1, -1, -INFINITY, -INFINITY };
-    v16 best = fill(-INFINITY), next = best;
-    i16 place = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
-    i16 best_at = (i16){ 0 } - 1, next_at = best_at;
+    vec best = fill(-INFINITY), next = best;
+    ivec place, best_at = (ivec){ 0 } - 1, next_at = best_at;
     int i = 0;
 
-    for (; i + 16 <= n; i += 16, place += 16) {
-        v16 v = load(x + i);
-        i16 first = v > best, second = v > next;
+    for (int k = 0; k < LANES; k++) place[k] = k;
+
+    for (; i + LANES <= n; i += LANES, place += LANES) {
+        vec v = load(x + i);
+        ivec first = v > best, second = v > next;
 
         next = choose(first, best, choose(second, v, next));
         next_at = choose_place(first, best_at, choose_place(second, place, next_at));
         best = choose(first, v, best);
         best_at = choose_place(first, place, best_at);
     }
-    for (int k = 0; k < 16; k++) {
+    for (int k = 0; k < LANES; k++) {
         rd_top_offer(&t, best[k], best_at[k]);
         rd_top_offer(&t, next[k], next_at[k]);
     }
@@ -264,11 +280,11 @@ static rd_top top_two(const float *x, int n)
 
 static float sum_exp(const float *x, int n, float top)
 {
-    v16 sums = { 0 };
+    vec sums = { 0 };
     float sum = 0.0f;
     int i = 0;
 
-    for (; i + 16 <= n; i += 16) sums += exp16(load(x + i) - top);
+    for (; i + LANES <= n; i += LANES) sums += exp_of(load(x + i) - top);
     for (; i < n; i++) sum += expf(x[i] - top);
     return sum + sum_of(sums);
 }
@@ -277,44 +293,33 @@ static float sum_exp(const float *x, int n, float top)
 
 enum { TOGETHER = 4 }; /* rows whose sums are held at once */
 
-/* 16 floats in registers of the size that there is: a compiler that has to split larger vectors itself keeps such sums in
- * memory, and copies them by halves of halves. */
-#if defined(__AVX512F__)
-typedef v16 wide;
-enum { PARTS = 1 };
-#else
-typedef float wide __attribute__((vector_size(32), aligned(4)));
-enum { PARTS = 2 };
-#endif
-enum { LANES = 16 / PARTS };
-
 /* acc[i] += x[i * stride] * the 16 numbers at y, for each row i. */
-INLINE void add_rows(wide (*acc)[PARTS], const float *x, size_t stride, const float *y, int rows)
+INLINE void add_rows(vec acc[TOGETHER][PARTS], const float *x, size_t stride, const float *y,
+                     int rows)
 {
-    wide v[PARTS];
-
-    memcpy(v, y, sizeof v);
-#pragma GCC unroll 4
-    for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
-        for (int k = 0; k < PARTS; k++) acc[i][k] += x[(size_t)i * stride] * v[k];
+    for (int c = 0; c < PARTS; c++) {
+        vec v = load(y + c * LANES);
+
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; i++) acc[i][c] += x[(size_t)i * stride] * v;
+    }
 }
 
-INLINE void no_rows(wide (*acc)[PARTS], int rows)
+INLINE void no_rows(vec acc[TOGETHER][PARTS], int rows)
 {
 #pragma GCC unroll 4
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
-        for (int k = 0; k < PARTS; k++) acc[i][k] = (wide){ 0 };
+        for (int c = 0; c < PARTS; c++) acc[i][c] = (vec){ 0 };
 }
 
-INLINE void store_rows(float *to, size_t stride, wide (*acc)[PARTS], int rows)
+INLINE void store_rows(float *to, size_t stride, vec acc[TOGETHER][PARTS], int rows)
 {
 #pragma GCC unroll 4
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
-        for (int k = 0; k < PARTS; k++)
-            memcpy(to + (size_t)i * stride + k * LANES, &acc[i][k], sizeof acc[i][k]);
+        for (int c = 0; c < PARTS; c++) store(to + (size_t)i * stride + c * LANES, acc[i][c]);
 }
 
 /* s[key] = q . k for one tile: columns of 16 keys at a time, the rest one by one. */
@@ -324,7 +329,7 @@ INLINE void score_rows(float *scores, size_t ld, const float *q, size_t stride, 
     int j = 0;
 
     for (; j + 16 <= tile; j += 16) {
-        wide acc[TOGETHER][PARTS];
+        vec acc[TOGETHER][PARTS];
 
         no_rows(acc, rows);
         for (int d = 0; d < head_dim; d++)
@@ -349,7 +354,7 @@ INLINE void mix_rows(float *out, size_t out_stride, const float *p, size_t ld, c
     int d = 0;
 
     for (; d + 16 <= t->head_dim; d += 16) {
-        wide acc[TOGETHER][PARTS];
+        vec acc[TOGETHER][PARTS];
 
         no_rows(acc, rows);
         for (int b = 0; b < t->tiles; b++) {
@@ -379,16 +384,25 @@ INLINE void mix_rows(float *out, size_t out_stride, const float *p, size_t ld, c
 
 static void soften(float *s, int n, float by)
 {
+    vec most = fill(-INFINITY), sums = { 0 };
     float top = -INFINITY, sum = 0.0f;
-    v16 sums = { 0 };
     int i = 0;
 
-    for (int j = 0; j < n; j++) {
-        s[j] *= by;
-        if (s[j] > top) top = s[j];
+    for (; i + LANES <= n; i += LANES) {
+        vec v = load(s + i) * by;
+
+        store(s + i, v);
+        most = choose(v > most, v, most);
     }
-    for (; i + 16 <= n; i += 16) {
-        v16 e = exp16(load(s + i) - top);
+    for (; i < n; i++) {
+        s[i] *= by;
+        if (s[i] > top) top = s[i];
+    }
+    for (i = 0; i < LANES; i++)
+        if (most[i] > top) top = most[i];
+    i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vec e = exp_of(load(s + i) - top);
 
         sums += e;
         store(s + i, e);

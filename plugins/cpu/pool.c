@@ -11,6 +11,7 @@
 #include "core/base/memory.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,6 +19,7 @@
 
 enum { LOOKS = 64 }; /* between two looks at the clock */
 static const double spin_ms = 0.06;
+static const double turn_ms = 2;
 #define CLOSED UINT32_MAX
 
 struct rd_cpu_pool {
@@ -110,15 +112,26 @@ static void wait_done(rd_cpu_pool *p, int n)
     pthread_mutex_unlock(&p->lock);
 }
 
+/* A thread that shares its core loses it sooner or later: then without a piece in hand. Returns when its turn began. */
+static double give_way(double since)
+{
+    double now = rd_now_ms();
+
+    if (now - since < turn_ms) return since;
+    sched_yield();
+    return rd_now_ms();
+}
+
 static void *member_main(void *arg)
 {
     member m = *(member *)arg;
+    double since = rd_now_ms();
 
     free(arg);
     for (;;) {
         uint32_t seen = round_of(m.pool);
 
-        while (take_piece(m.pool, m.number)) continue;
+        while (take_piece(m.pool, m.number)) since = give_way(since);
         if (atomic_load(&m.pool->stop)) return NULL;
         wait_round(m.pool, seen);
     }
