@@ -102,3 +102,9 @@ add_test(NAME emulated COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/emulated.sh $<
 if(RD_SANITIZE) # the emulated GPU in a program with a sanitizer takes minutes a pass
     set_tests_properties(emulated PROPERTIES DISABLED TRUE)
 endif()
+
+# Whoever looks for a GPU loads the plugin: cuBLAS, some hundred megabytes, must not come with it.
+if(TARGET rd_cuda)
+    add_test(NAME cuda_without_cublas
+        COMMAND sh -c "ldd '$<TARGET_FILE:rd_cuda>' >needed && grep -q 'libc\\.so' needed && ! grep -i cublas needed")
+endif()

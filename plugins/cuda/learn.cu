@@ -48,10 +48,10 @@ void learn_gemm(rd_learner *l, bool ta, bool tb, int m, int n, int k, const bf16
     const float one = 1.0f;
 
     check_product(l,
-                  cublasGemmEx(l->blas, tb ? CUBLAS_OP_T : CUBLAS_OP_N,
-                               ta ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &one, b, CUDA_R_16BF, ldb,
-                               a, CUDA_R_16BF, lda, &beta, c, f32 ? CUDA_R_32F : CUDA_R_16BF, ldc,
-                               CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+                  l->cublas.gemm(l->blas, tb ? CUBLAS_OP_T : CUBLAS_OP_N,
+                                 ta ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &one, b, CUDA_R_16BF, ldb,
+                                 a, CUDA_R_16BF, lda, &beta, c, f32 ? CUDA_R_32F : CUDA_R_16BF, ldc,
+                                 CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
                   m, n, k);
 }
 
@@ -62,11 +62,11 @@ void learn_gemm_many(rd_learner *l, bool ta, bool tb, int m, int n, int k, const
     long long step_a = (long long)lda * (ta ? k : m), step_b = (long long)ldb * (tb ? n : k);
 
     check_product(l,
-                  cublasGemmStridedBatchedEx(l->blas, tb ? CUBLAS_OP_T : CUBLAS_OP_N,
-                                             ta ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &one, b,
-                                             CUDA_R_16BF, ldb, step_b, a, CUDA_R_16BF, lda, step_a,
-                                             &beta, c, CUDA_R_32F, ldc, (long long)ldc * m, count,
-                                             CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+                  l->cublas.gemm_many(l->blas, tb ? CUBLAS_OP_T : CUBLAS_OP_N,
+                                      ta ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &one, b, CUDA_R_16BF,
+                                      ldb, step_b, a, CUDA_R_16BF, lda, step_a, &beta, c,
+                                      CUDA_R_32F, ldc, (long long)ldc * m, count,
+                                      CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
                   m, n, k);
 }
 
@@ -149,7 +149,8 @@ static rd_status open_device(rd_learner *l, rd_error *err)
     if (strstr(prop.name, "H100") || strstr(prop.name, "H200"))
         l->peak = 989e12 * prop.multiProcessorCount / 132.0;
     snprintf(l->text, sizeof l->text, "%.100s", prop.name);
-    if (cublasCreate(&l->blas) != CUBLAS_STATUS_SUCCESS)
+    if (learn_blas_find(&l->cublas, err)) return err->status;
+    if (l->cublas.create(&l->blas) != CUBLAS_STATUS_SUCCESS)
         return rd_fail(err, RD_DEVICE, "training on the GPU: cuBLAS does not open");
     return RD_OK;
 }
@@ -186,7 +187,7 @@ static void learner_close(rd_learner *l)
 {
     if (!l) return;
     if (l->stream) cudaStreamSynchronize(l->stream);
-    if (l->blas) cublasDestroy(l->blas);
+    if (l->blas) l->cublas.destroy(l->blas);
     for (int i = 0; i < LEARN_BUFFERS; i++) {
         if (l->pinned[i]) cudaFreeHost(l->pinned[i]);
         if (l->copied[i]) cudaEventDestroy(l->copied[i]);
@@ -219,8 +220,9 @@ static rd_status learner_open(const rd_params *p, const rd_learner_options *o, r
         (int64_t *)rd_alloc_array((size_t)l->layers * (size_t)l->experts + 1, sizeof *l->load_out);
     learn_tables_count(l);
     if (open_device(l, err) || learn_get_memory(l, err)) goto fail;
-    if (cublasSetStream(l->blas, l->stream) != CUBLAS_STATUS_SUCCESS ||
-        cublasSetWorkspace(l->blas, l->workspace, l->workspace_bytes) != CUBLAS_STATUS_SUCCESS) {
+    if (l->cublas.set_stream(l->blas, l->stream) != CUBLAS_STATUS_SUCCESS ||
+        l->cublas.set_workspace(l->blas, l->workspace, l->workspace_bytes) !=
+            CUBLAS_STATUS_SUCCESS) {
         rd_fail(err, RD_DEVICE, "training on the GPU: cuBLAS takes no workspace");
         goto fail;
     }

@@ -21,13 +21,13 @@
  *   learn_head.cu       cross-entropy over the vocabulary, a chunk of rows at a time
  *   learn_optimizer.cu  norm, AdamW, biases, rounding, mean
  *   learn_muon.cu       Muon
+ *   learn_blas.cu       finding cuBLAS
  */
 #ifndef RD_CUDA_LEARN_H
 #define RD_CUDA_LEARN_H
 
+#include "plugins/cuda/learn_blas.h"
 #include "plugins/cuda/learn_tile.cuh"
-
-#include <cublas_v2.h>
 
 extern "C" {
 #include "core/base/memory.h"
@@ -126,6 +126,7 @@ struct rd_learner {
     char text[256]; /* describe */
     double peak;
     cudaStream_t stream;
+    learn_blas cublas;
     cublasHandle_t blas;
     rd_error failed; /* the first failure of the pass under way */
 
