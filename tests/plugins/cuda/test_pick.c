@@ -6,7 +6,7 @@
 #include "core/base/pack.h"
 #include "tests/plugins/cuda/sides.h"
 
-enum { ROWS = 197, VOCABULARY = 523, COLS = 200 };
+enum { ROWS = 197, MANY = 531, VOCABULARY = 523, COLS = 200 };
 
 static const int32_t banned[] = { 0, 1, 2, 130, 131, 255, 256, 384, 385, 400, 512, 522 };
 
@@ -143,8 +143,8 @@ static bool near(float a, float b, float by)
 
 static void compare(const work *k, int n, bool listed, bool watch, int n_banned, int32_t limit)
 {
-    int32_t rows[ROWS], watched[ROWS];
-    rd_pick want[ROWS], got[ROWS];
+    int32_t rows[MANY], watched[MANY];
+    rd_pick want[MANY], got[MANY];
     side cpu = cpu_side(), gpu = gpu_side(k->precision, k->form);
     rd_pick_query q = { .banned = n_banned ? banned : NULL,
                         .n_banned = n_banned,
@@ -260,6 +260,22 @@ Test(cuda_pick, of_random_numbers_agrees_with_plain_c)
     packed_free(&i8);
     packed_free(&i4);
     packed_free(&e4m3);
+}
+
+/* What several launches look at; rows of x come more than once. */
+Test(cuda_pick, of_many_rows_agrees_with_plain_c)
+{
+    GPU_OR_SKIP();
+    rd_random r = rd_random_seed(25);
+    float *w = whole_numbers(&r), *x = eighths(&r);
+    rd_matrix f32 = { .data = w, .dtype = RD_F32, .rows = VOCABULARY, .cols = COLS };
+    work exact = { "f32", f32, f32, RD_EXACT, RD_FORM_STORED, true, x },
+         fast = { "bf16", f32, f32, RD_FAST, RD_FORM_STORED, true, x };
+
+    compare(&exact, MANY, true, true, 12, 0);
+    compare(&fast, MANY, true, true, 12, 0);
+    free(w);
+    free(x);
 }
 
 /* As core/model/forward wants to see it: no token, or a probability that is not finite. */
