@@ -5,9 +5,10 @@
  * are, what is watched and what is banned are parameters, so that a step with other masks is the same launch.
  *
  * Rows go in groups, of what a block's registers hold. All groups are one launch, in which the groups of a slice are blocks
- * with consecutive numbers: they run side by side, at the same columns within microseconds, so that one of them brings a
- * slice's weights from memory and the others find them in the second cache. Were they one block that takes group after group,
- * all the multiprocessors' slices would go through that cache between two walks over one of them, and may be larger than it.
+ * with consecutive numbers. Blocks start in that order, as GPUs have it so far, so those run side by side and at about the same
+ * columns: one of them brings a slice's weights from memory, the others find them in the second cache. Nothing but speed hangs
+ * on it. Were they one block that takes group after group, all the multiprocessors' slices would go through that cache
+ * between two walks over one of them, and may be larger than it.
  */
 #include "plugins/cuda/product.cuh"
 
