@@ -20,8 +20,6 @@ extern "C" {
 #include "core/backend.h"
 }
 
-#define CUDA_LOCAL __attribute__((visibility("hidden")))
-
 /* ---- weights: row-major, as in the file, each row padded with zeros to a multiple of CUDA_COLS ---- */
 
 enum { CUDA_COLS = 128 };

@@ -215,6 +215,9 @@ static __device__ inline float gpu_exp2(float x)
 
 /* ---- what both have ---- */
 
+/* Before a function that files of the plugin share: not seen outside of it. */
+#define CUDA_LOCAL __attribute__((visibility("hidden")))
+
 enum { GPU_WARP = 32 };
 #define GPU_ALL 0xffffffffu
 

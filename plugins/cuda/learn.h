@@ -34,8 +34,6 @@ extern "C" {
 #include "core/train/learner.h"
 }
 
-#define CUDA_LOCAL __attribute__((visibility("hidden")))
-
 enum {
     LEARN_TILE = 64,    /* rows, and keys, of a tile of attention */
     LEARN_SLOTS = 128,  /* an expert's rows are padded to a multiple */

@@ -102,6 +102,63 @@ static __device__ inline void add_rows(float c[][4], float p[4][4], const bf16 *
     }
 }
 
+/* The tiles of keys that one tile of rows sees, one after the other; a tile's keys and values are on their way while the
+ * one before it is worked on. `keys` and `values` are two tiles each. */
+typedef struct learn_attend_walk {
+    bf16 *keys, *values;
+    const bf16 *k_from, *v_from; /* of the head's group, row 0 */
+    int k_stride, v_stride, rows;
+    const int *list;
+    int begin, end;
+} learn_attend_walk;
+
+template <int DIM>
+static __device__ inline learn_attend_walk walk_of(const learn_attend_args &a, bf16 *keys,
+                                                   bf16 *values)
+{
+    int g = (int)blockIdx.y / (a.heads / a.kv);
+    learn_attend_walk w = {
+        keys,
+        values,
+        a.qk + (a.heads + g) * DIM,
+        a.qkv + (a.heads + a.kv + g) * DIM,
+        (a.heads + a.kv) * DIM,
+        (a.heads + 2 * a.kv) * DIM,
+        a.rows,
+        a.list,
+        a.start[blockIdx.x],
+        a.start[blockIdx.x + 1],
+    };
+
+    return w;
+}
+
+/* Send for tile i of the list, if there is one, and end the group of copies. */
+template <int DIM> static __device__ inline void walk_send(const learn_attend_walk &w, int i)
+{
+    if (i < w.end) {
+        int tile = w.list[i] & ~LEARN_PARTLY, at = ((i - w.begin) & 1) * LEARN_TILE * DIM;
+
+        load_rows<DIM>(w.keys + at, w.k_from, w.k_stride, tile * LEARN_TILE, w.rows);
+        load_rows<DIM>(w.values + at, w.v_from, w.v_stride, tile * LEARN_TILE, w.rows);
+    }
+    gpu_copy_commit();
+}
+
+/* Tile i is there, for all threads: the next one is under way. A barrier must follow its last use. */
+template <int DIM>
+static __device__ inline void walk_to(const learn_attend_walk &w, int i, const bf16 **k,
+                                      const bf16 **v)
+{
+    int at = ((i - w.begin) & 1) * LEARN_TILE * DIM;
+
+    walk_send<DIM>(w, i + 1);
+    gpu_copy_wait<1>();
+    __syncthreads();
+    *k = w.keys + at;
+    *v = w.values + at;
+}
+
 #define ATTEND_LOG2E 1.4426950408889634f
 
 #endif

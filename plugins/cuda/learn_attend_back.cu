@@ -37,13 +37,12 @@ static __global__ void __launch_bounds__(ATTEND_THREADS) attend_rows_back(learn_
 {
     enum { TILE = LEARN_TILE * DIM, HELD = DIM <= 64, HALVES = HELD ? 2 : 1 };
     RD_DYNAMIC_SHARED(bf16, room);
-    bf16 *q = room, *dout = room + TILE, *keys = room + 2 * TILE, *values = room + 4 * TILE;
+    bf16 *q = room, *dout = room + TILE;
     int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP, t = lane % 4;
-    int first = (int)blockIdx.x * LEARN_TILE, h = (int)blockIdx.y, g = h / (a.heads / a.kv);
+    int first = (int)blockIdx.x * LEARN_TILE, h = (int)blockIdx.y;
     int row = first + warp * 16 + lane / 4;
     int qk = (a.heads + a.kv) * DIM, qkv = (a.heads + 2 * a.kv) * DIM;
-    const bf16 *k_from = a.qk + (a.heads + g) * DIM, *v_from = a.qkv + (a.heads + a.kv + g) * DIM;
-    int begin = a.start[blockIdx.x], end = a.start[blockIdx.x + 1];
+    learn_attend_walk walk = walk_of<DIM>(a, room + 2 * TILE, room + 4 * TILE);
     learn_attend_sight sight[2] = { sight_of(&a, row), sight_of(&a, row + 8) };
     uint32_t q_held[HELD ? DIM / 16 : 1][4], do_held[HELD ? DIM / 16 : 1][4];
     float dq[DIM / 8][4], lse[2], delta[2], by = a.scale * ATTEND_LOG2E;
@@ -60,27 +59,13 @@ static __global__ void __launch_bounds__(ATTEND_THREADS) attend_rows_back(learn_
     for (int i = 0; i < DIM / 8; i++) dq[i][0] = dq[i][1] = dq[i][2] = dq[i][3] = 0.0f;
     load_rows<DIM>(q, a.qk + h * DIM, qk, first, a.rows);
     load_rows<DIM>(dout, a.do_ + h * DIM, a.heads * DIM, first, a.rows);
-    if (begin < end) {
-        int tile = a.list[begin] & ~LEARN_PARTLY;
+    walk_send<DIM>(walk, walk.begin);
+    for (int i = walk.begin; i < walk.end; i++) {
+        int entry = a.list[i];
+        const bf16 *k, *v;
 
-        load_rows<DIM>(keys, k_from, qk, tile * LEARN_TILE, a.rows);
-        load_rows<DIM>(values, v_from, qkv, tile * LEARN_TILE, a.rows);
-    }
-    gpu_copy_commit();
-    for (int i = begin; i < end; i++) {
-        int entry = a.list[i], buffer = (i - begin) & 1;
-        const bf16 *k = keys + buffer * TILE, *v = values + buffer * TILE;
-
-        if (i + 1 < end) {
-            int tile = a.list[i + 1] & ~LEARN_PARTLY;
-
-            load_rows<DIM>(keys + (buffer ^ 1) * TILE, k_from, qk, tile * LEARN_TILE, a.rows);
-            load_rows<DIM>(values + (buffer ^ 1) * TILE, v_from, qkv, tile * LEARN_TILE, a.rows);
-        }
-        gpu_copy_commit();
-        gpu_copy_wait<1>();
-        __syncthreads();
-        if (HELD && i == begin) {
+        walk_to<DIM>(walk, i, &k, &v);
+        if (HELD && i == walk.begin) {
 #pragma unroll
             for (int s = 0; s < (HELD ? DIM / 16 : 1); s++) {
                 tile_a<DIM / 8>(q_held[s], q, warp * 16, 2 * s);

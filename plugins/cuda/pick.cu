@@ -1,9 +1,14 @@
 /* pick.cu - the head: each block of threads takes a slice of the vocabulary and keeps of each row the best, the next best and
  * the sum of exponentials; logits stay in shared memory.
  *
- * A second kernel puts the slices together, in their order, and writes into memory of the host. Rows go in groups; how many
- * of a group count, which they are, what is watched and what is banned are parameters, so that a step with other masks is
- * the same launch.
+ * A second kernel puts the slices together, in their order, and writes into memory of the host. How many rows count, which they
+ * are, what is watched and what is banned are parameters, so that a step with other masks is the same launch.
+ *
+ * Rows go in groups, of what a block's registers hold. All groups are one launch, in which the groups of a slice are blocks
+ * with consecutive numbers. Blocks start in that order, as GPUs have it so far, so those run side by side and at about the same
+ * columns: one of them brings a slice's weights from memory, the others find them in the second cache. Nothing but speed hangs
+ * on it. Were they one block that takes group after group, all the multiprocessors' slices would go through that cache
+ * between two walks over one of them, and may be larger than it.
  */
 #include "plugins/cuda/product.cuh"
 
@@ -16,6 +21,7 @@ enum {
     PITCH =
         SLICE + 4,  /* of a row of logits in shared memory: no two lanes of a warp meet in a bank */
     PICK_ROWS = 64, /* of a group, at most */
+    PICK_GROUPS = 8, /* of a launch, at most: products cost more than weights long before */
     MERGE_THREADS = 256
 };
 
@@ -38,7 +44,8 @@ typedef struct pick_args {
     const int32_t *watched;      /* [most] */
     const int32_t *banned;       /* sorted */
     rd_pick *out;                /* [most], memory of the host */
-    int x_rows, cols, most, slices;
+    int x_rows, cols, slices;
+    int each, groups, most; /* rows of a group, a power of two; groups; their product */
     int form;
     int exact; /* activations stay float32 */
 } pick_args;
@@ -105,6 +112,22 @@ static __device__ inline void merge_warp(pick_part &p)
 
 /* ---- a slice ---- */
 
+/* What a block does: numbers of the vocabulary from `first` on, for rows [row, row + rows) of those asked for. */
+typedef struct pick_place {
+    int slice, first, row, rows; /* no rows: nothing */
+} pick_place;
+
+static __device__ inline pick_place place_of(const pick_args &a)
+{
+    pick_place p;
+
+    p.slice = (int)blockIdx.x / a.groups;
+    p.first = p.slice * SLICE;
+    p.row = (int)blockIdx.x % a.groups * a.each;
+    p.rows = min(a.each, a.numbers->rows - p.row);
+    return p;
+}
+
 /* closed[i]: number first + i of the vocabulary is not to be picked. All threads; ends in a barrier. */
 static __device__ void close_banned(bool *closed, const pick_args &a, int first)
 {
@@ -131,15 +154,15 @@ static __device__ void close_banned(bool *closed, const pick_args &a, int first)
     __syncthreads();
 }
 
-/* The logits of a slice, [rows][PITCH], to one part a row: a warp a row. */
+/* The logits of a place, [rows][PITCH], to one part a row: a warp a row. */
 static __device__ void look_at_slice(pick_part *parts, const float *logits, const bool *closed,
-                                     const pick_args &a, int first)
+                                     const pick_args &a, const pick_place &at)
 {
-    int lane = (int)threadIdx.x % GPU_WARP, rows = a.numbers->rows;
+    int lane = (int)threadIdx.x % GPU_WARP, first = at.first;
 
-    for (int r = (int)threadIdx.x / GPU_WARP; r < rows; r += (int)blockDim.x / GPU_WARP) {
+    for (int r = (int)threadIdx.x / GPU_WARP; r < at.rows; r += (int)blockDim.x / GPU_WARP) {
         const float *row = logits + r * PITCH;
-        int watched = a.watched[r] - first;
+        int watched = a.watched[at.row + r] - first;
         pick_part p = nothing();
 
 #pragma unroll
@@ -167,30 +190,33 @@ static __device__ void look_at_slice(pick_part *parts, const float *logits, cons
             if (!closed[i]) p.sum += expf(row[i] - from);
         }
         merge_warp(p);
-        if (lane == 0) parts[(size_t)r * (size_t)a.slices + blockIdx.x] = p;
+        if (lane == 0) parts[(size_t)(at.row + r) * (size_t)a.slices + (size_t)at.slice] = p;
     }
 }
 
-/* One block a slice, a warp 16 rows of the head, N tiles of 8 rows of x in 16 bits. parts: [most][slices]. */
+/* One block a slice and group, a warp 16 rows of the head, N tiles of 8 rows of x in 16 bits: 8 N is a.each. parts:
+ * [most][slices]. */
 template <cuda_form F, int N>
 static __global__ void __launch_bounds__(PICK_WARPS *GPU_WARP)
     pick_slice(const pick_args a, const uint16_t *x, pick_part *parts)
 {
     __shared__ float logits[N * 8 * PITCH];
     __shared__ bool closed[SLICE];
-    int first = (int)blockIdx.x * SLICE, warp = (int)threadIdx.x / GPU_WARP;
-    int lane = (int)threadIdx.x % GPU_WARP, g = lane / 4, t = lane % 4, rows = a.numbers->rows;
+    int warp = (int)threadIdx.x / GPU_WARP, lane = (int)threadIdx.x % GPU_WARP, g = lane / 4,
+        t = lane % 4;
+    pick_place at = place_of(a);
     const uint16_t *from[N];
     product_rows<F, 1> tile;
     float acc[1][N][4] = {};
 
+    if (at.rows <= 0) return; /* the block */
 #pragma unroll
     for (int n = 0; n < N; n++) {
-        int row = __ldg(a.rows + (n * 8 + g < rows ? n * 8 + g : 0));
+        int row = __ldg(a.rows + at.row + (n * 8 + g < at.rows ? n * 8 + g : 0));
 
         from[n] = product_x<F>(x + (size_t)row * (size_t)a.head.stride);
     }
-    product_point<F, 1>(tile, 0, a.head, first + warp * 16);
+    product_point<F, 1>(tile, 0, a.head, at.first + warp * 16);
     product_run<F, 1, N>(acc, tile, from, 0, a.head.stride / CUDA_COLS);
     product_scale<F, 1, N>(acc, tile);
 #pragma unroll
@@ -198,8 +224,8 @@ static __global__ void __launch_bounds__(PICK_WARPS *GPU_WARP)
 #pragma unroll
         for (int i = 0; i < 4; i++)
             logits[(n * 8 + t * 2 + i % 2) * PITCH + warp * 16 + g + i / 2 * 8] = acc[0][n][i];
-    close_banned(closed, a, first);
-    look_at_slice(parts, logits, closed, a, first);
+    close_banned(closed, a, at.first);
+    look_at_slice(parts, logits, closed, a, at);
 }
 
 /* The same in float32, for weights of any form. */
@@ -207,21 +233,23 @@ static __global__ void pick_slice_plain(const pick_args a, pick_part *parts)
 {
     __shared__ float logits[PICK_ROWS / 2 * PITCH];
     __shared__ bool closed[SLICE];
-    int first = (int)blockIdx.x * SLICE, lane = (int)threadIdx.x % GPU_WARP, rows = a.numbers->rows;
+    int lane = (int)threadIdx.x % GPU_WARP;
+    pick_place at = place_of(a);
 
+    if (at.rows <= 0) return; /* the block */
     for (int i = (int)threadIdx.x / GPU_WARP; i < SLICE; i += (int)blockDim.x / GPU_WARP) {
-        for (int r = 0; r < rows && first + i < a.head.rows; r++) {
-            const float *x = a.x + (size_t)a.rows[r] * (size_t)a.cols;
+        for (int r = 0; r < at.rows && at.first + i < a.head.rows; r++) {
+            const float *x = a.x + (size_t)a.rows[at.row + r] * (size_t)a.cols;
             float sum = 0.0f;
 
             for (int k = lane; k < a.cols; k += GPU_WARP)
-                sum += x[k] * product_number((cuda_form)a.form, a.head, first + i, k);
+                sum += x[k] * product_number((cuda_form)a.form, a.head, at.first + i, k);
             sum = gpu_warp_sum(sum);
             if (lane == 0) logits[r * PITCH + i] = sum;
         }
     }
-    close_banned(closed, a, first);
-    look_at_slice(parts, logits, closed, a, first);
+    close_banned(closed, a, at.first);
+    look_at_slice(parts, logits, closed, a, at);
 }
 
 /* ---- all slices ---- */
@@ -261,16 +289,17 @@ static rd_status launch_slices(rd_device *d, const pick_args *a, pick_part *part
 {
     const uint16_t *x;
     rd_status s = cuda_halves(d, a->x, a->x_rows, a->cols, cuda_half_of(F), &x, err);
+    int blocks = a->slices * a->groups;
 
     if (s) return s;
-    if (a->most == 8)
-        RD_LAUNCH((pick_slice<F, 1>), a->slices, PICK_WARPS * GPU_WARP, 0, d->stream, *a, x, parts);
-    else if (a->most == 16)
-        RD_LAUNCH((pick_slice<F, 2>), a->slices, PICK_WARPS * GPU_WARP, 0, d->stream, *a, x, parts);
-    else if (a->most == 32)
-        RD_LAUNCH((pick_slice<F, 4>), a->slices, PICK_WARPS * GPU_WARP, 0, d->stream, *a, x, parts);
+    if (a->each == 8)
+        RD_LAUNCH((pick_slice<F, 1>), blocks, PICK_WARPS * GPU_WARP, 0, d->stream, *a, x, parts);
+    else if (a->each == 16)
+        RD_LAUNCH((pick_slice<F, 2>), blocks, PICK_WARPS * GPU_WARP, 0, d->stream, *a, x, parts);
+    else if (a->each == 32)
+        RD_LAUNCH((pick_slice<F, 4>), blocks, PICK_WARPS * GPU_WARP, 0, d->stream, *a, x, parts);
     else
-        RD_LAUNCH((pick_slice<F, 8>), a->slices, PICK_WARPS * GPU_WARP, 0, d->stream, *a, x, parts);
+        RD_LAUNCH((pick_slice<F, 8>), blocks, PICK_WARPS * GPU_WARP, 0, d->stream, *a, x, parts);
     return RD_OK;
 }
 
@@ -281,7 +310,8 @@ static rd_status run(rd_device *d, const void *args, rd_error *err)
     rd_status s = RD_OK;
 
     if (a->exact || a->form == CUDA_F32)
-        RD_LAUNCH(pick_slice_plain, a->slices, PICK_WARPS * GPU_WARP, 0, d->stream, *a, parts);
+        RD_LAUNCH(pick_slice_plain, a->slices * a->groups, PICK_WARPS * GPU_WARP, 0, d->stream, *a,
+                  parts);
     else if (a->form == CUDA_BF16)
         s = launch_slices<CUDA_BF16>(d, a, parts, err);
     else if (a->form == CUDA_E4M3)
@@ -298,8 +328,8 @@ static rd_status run(rd_device *d, const void *args, rd_error *err)
 /* ---- the verb ---- */
 
 /* `n` rows from `first` of the query on, as one command. */
-static rd_status record_group(rd_device *d, const pick_args *base, const rd_pick_query *q,
-                              int first, int n, int at, rd_error *err)
+static rd_status record_rows(rd_device *d, const pick_args *base, const rd_pick_query *q, int first,
+                             int n, int at, rd_error *err)
 {
     pick_args g = *base;
     int banned = 16; /* a step more, so that a few more or less are the same launch */
@@ -307,6 +337,8 @@ static rd_status record_group(rd_device *d, const pick_args *base, const rd_pick
     const void *device;
     void *host;
 
+    g.groups = layout_ceil(n, g.each);
+    g.most = g.groups * g.each;
     while (banned < q->n_banned) banned *= 2;
     if (cuda_param(d, lists + ((size_t)banned + 2 * (size_t)g.most) * sizeof(int32_t), &host,
                    &device, err))
@@ -361,17 +393,19 @@ rd_status cuda_pick(rd_device *d, rd_view x, const rd_weight *head, const rd_pic
     g.slices = (head->rows + SLICE - 1) / SLICE;
     g.exact = d->precision == RD_EXACT;
     bool plain = g.exact || head->form == CUDA_F32;
-    int most = plain ? PICK_ROWS / 2 : PICK_ROWS;
 
-    g.most = 8;
-    while (g.most < q->n_rows && g.most < most) g.most *= 2;
-    if (cuda_room(d, CUDA_SLOT_PICK, (size_t)g.most * (size_t)g.slices * sizeof(pick_part), err) ||
+    g.each = 8;
+    while (g.each < q->n_rows && g.each < (plain ? PICK_ROWS / 2 : PICK_ROWS)) g.each *= 2;
+    int most = g.each * PICK_GROUPS, room = layout_ceil(q->n_rows, g.each) * g.each;
+
+    if (room > most) room = most;
+    if (cuda_room(d, CUDA_SLOT_PICK, (size_t)room * (size_t)g.slices * sizeof(pick_part), err) ||
         (!plain && cuda_room_half(d, x.rows, x.cols, err)))
         return err->status;
     for (int done = 0, n; done < q->n_rows; done += n) {
         n = q->n_rows - done < d->picks_most ? q->n_rows - done : d->picks_most;
-        for (int i = 0; i < n; i += g.most)
-            if (record_group(d, &g, q, done + i, n - i < g.most ? n - i : g.most, i, err))
+        for (int i = 0; i < n; i += most)
+            if (record_rows(d, &g, q, done + i, n - i < most ? n - i : most, i, err))
                 return err->status;
         if (cuda_flush(d, true, err)) return err->status;
         memcpy(out + done, d->picks, (size_t)n * sizeof *out);

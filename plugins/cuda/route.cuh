@@ -39,4 +39,9 @@ static inline route_at route_here(const rd_device *d, const route_shape *s)
 /* While recording: check the shape, make room, add the command. */
 CUDA_LOCAL rd_status cuda_route(rd_device *d, const route_args *a, rd_error *err);
 
+/* Steps of the command, while it runs: logits from rows (route_logits.cu), and pairs of many rows from what was chosen
+ * (route_sort.cu). */
+CUDA_LOCAL void cuda_route_logits(rd_device *d, const route_args *a, const route_at *to);
+CUDA_LOCAL void cuda_route_sort(rd_device *d, const route_shape *s, const route_at *to);
+
 #endif

@@ -155,7 +155,8 @@ static __device__ inline void tile_multiply(float (&c)[2][ROWS / 16][4], const u
     int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
     int row = warp % 4 * 16 + lane % 16, x_row = warp / 4 * (ROWS / 2) + lane % 8 + lane / 16 * 8;
 
-#pragma unroll
+    /* the second sums of E4M3 leave few of 128 registers: no addresses of all four ahead */
+#pragma unroll(F == CUDA_E4M3 && ROWS <= 64 ? 2 : 4)
     for (int k = 0; k < TILE_COLS / 16; k++) {
         uint32_t a[2][4];
 

@@ -1,5 +1,8 @@
 /* test_learner_round.cpp - weights as int8 rows make them, on the emulated GPU, to the bit of the CPU's. */
 #include "plugins/cuda/learn.h"
+extern "C" {
+#include "tests/core/shape.h"
+}
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -8,30 +11,17 @@ extern "C" const rd_learner_table *rd_learner_entry(void);
 
 Test(learner_round, rows_are_rounded_to_the_bit)
 {
-    rd_model_config c = {};
+    rd_model_config c = small_shape(320, 8);
     rd_learner_options o = {};
     rd_random r = rd_random_seed(4);
     rd_error err = {};
     rd_learner *l = NULL;
     rd_params p;
 
-    c.vocab_size = 320;
     c.hidden_size = 64;
-    c.num_hidden_layers = 2;
-    c.num_attention_heads = c.num_key_value_heads = 2;
     c.head_dim = c.rotary_dim = 32;
-    c.intermediate_size = 96;
     c.moe_intermediate_size = 40;
     c.num_experts = 8;
-    c.num_experts_per_tok = 2;
-    c.first_k_dense_replace = c.n_group = c.topk_group = 1;
-    c.block_size = 8;
-    c.max_position_embeddings = 4096;
-    c.rope_theta = 10000.0;
-    c.rms_norm_eps = 1e-6;
-    c.routed_scaling_factor = 1.0;
-    c.tie_word_embeddings = true;
-    c.pad_token_id = c.mask_token_id = c.delete_token_id = c.split_token_id = -1;
     cr_assert(!rd_params_init(&p, &c, &err), "%s", err.text);
     o.rows_per_pack = 64;
     o.rounded = true;

@@ -1,15 +1,18 @@
-/* test_pick.c - the head's picks against plain C: with numbers whose products are exact, so that ties are ties, and with
- * random ones.
+/* test_pick.c - the head's picks against plain C, in every form that a head can have: with numbers whose products are exact, so
+ * that ties are ties, and with random ones.
+ *
+ * A head in a packed form stands beside its numbers in float32, which plain C multiplies.
  */
+#include "core/base/pack.h"
 #include "tests/plugins/cuda/sides.h"
 
-enum { ROWS = 97, VOCABULARY = 523, COLS = 200 };
+enum { ROWS = 197, MANY = 531, VOCABULARY = 523, COLS = 200 };
 
 static const int32_t banned[] = { 0, 1, 2, 130, 131, 255, 256, 384, 385, 400, 512, 522 };
 
 typedef struct work {
     const char *name;
-    rd_matrix head;
+    rd_matrix head, plain; /* plain: the same numbers in float32 */
     rd_precision precision;
     rd_weight_form form;
     bool exact; /* products without rounding on both sides */
@@ -33,9 +36,95 @@ static float *whole_numbers(rd_random *r)
     return w;
 }
 
-static void pick_of(side s, const work *k, const rd_pick_query *q, rd_pick *out)
+/* ---- packed heads ---- */
+
+/* A head's bytes, their scales, and the numbers that they are. */
+typedef struct packed {
+    rd_matrix head, plain;
+    uint8_t *data;
+    float *scale, *number;
+} packed;
+
+static packed packed_new(rd_pack p, rd_dtype dtype)
 {
-    rd_weight *w = weight_of(s, &k->head, false);
+    size_t panels = rd_pack_panels(VOCABULARY), n = (size_t)VOCABULARY * COLS;
+    size_t bytes = p ? panels * rd_pack_panel_bytes(p, COLS) : n;
+    packed h = { .data = rd_try_alloc(bytes),
+                 .scale = rd_alloc_array(panels * RD_PACK_ROWS, sizeof(float)),
+                 .number = rd_alloc_array(n, sizeof(float)) };
+
+    cr_assert(h.data);
+    memset(h.data, 0, bytes);
+    h.plain = (rd_matrix){ .data = h.number, .dtype = RD_F32, .rows = VOCABULARY, .cols = COLS };
+    h.head = h.plain;
+    h.head.data = h.data;
+    h.head.dtype = dtype;
+    h.head.pack = p;
+    h.head.scale = h.scale;
+    return h;
+}
+
+static void packed_free(packed *h)
+{
+    free(h->data);
+    free(h->scale);
+    free(h->number);
+}
+
+/* int4 of whole numbers up to 7 in 64 (`w`), times a step of 1, 2 or 3 for each 32 columns. */
+static packed whole_int4(const float *w)
+{
+    packed h = packed_new(RD_PACK_INT4, RD_U8);
+    size_t panel = rd_pack_panel_bytes(RD_PACK_INT4, COLS);
+
+    for (size_t i = 0; i < rd_pack_panels(VOCABULARY) * RD_PACK_ROWS; i++)
+        h.scale[i] = 1.0f / 64.0f;
+    for (int i = 0; i < VOCABULARY * COLS; i++) {
+        int row = i / COLS, col = i % COLS, r = row % RD_PACK_ROWS, at = col % RD_PACK_GROUP;
+        int group = col % RD_PACK_COLS / RD_PACK_GROUP, q = (int)(w[i] * 64.0f) + 8;
+        uint8_t *cell = h.data + (size_t)(row / RD_PACK_ROWS) * panel +
+                        (size_t)(col / RD_PACK_COLS) * RD_PACK_CELL;
+
+        cell[(group * 4 + at % 16 / 4) * RD_PACK_VECTOR + 4 * r + at % 4] |=
+            (uint8_t)(at < 16 ? q : q << 4);
+        cell[RD_PACK_STEPS + group * RD_PACK_ROWS + r] = (uint8_t)(1 + col / RD_PACK_GROUP % 3);
+    }
+    for (int row = 0; row < VOCABULARY; row++)
+        rd_unpack_row(RD_PACK_INT4, h.data, h.scale, COLS, row, h.number + (size_t)row * COLS);
+    return h;
+}
+
+/* Random bytes as panels, or as E4M3 with a scale for 128 x 128; numbers of a size that makes logits of a few. */
+static packed random_head(rd_random *r, rd_pack p)
+{
+    packed h = packed_new(p, p ? RD_U8 : RD_F8_E4M3);
+    size_t scales = rd_pack_panels(VOCABULARY) * RD_PACK_ROWS, across = (COLS + 127) / 128;
+    size_t bytes =
+        p ? rd_pack_panels(VOCABULARY) * rd_pack_panel_bytes(p, COLS) : (size_t)VOCABULARY * COLS;
+    float by = p == RD_PACK_INT8 ? 2e-3f : p == RD_PACK_INT4 ? 2e-4f : 1e-3f;
+
+    for (size_t i = 0; i < scales; i++) h.scale[i] = by * (0.5f + (float)rd_random_unit(r));
+    for (size_t i = 0; i < bytes; i++) {
+        h.data[i] = (uint8_t)rd_random_u64(r);
+        if (!p && (h.data[i] & 0x7f) == 0x7f) h.data[i] = 0; /* not NaN */
+    }
+    for (int row = 0; row < VOCABULARY; row++) {
+        float *to = h.number + (size_t)row * COLS;
+
+        if (p) rd_unpack_row(p, h.data, h.scale, COLS, row, to);
+        for (int c = 0; !p && c < COLS; c++)
+            to[c] = rd_e4m3_to_f32(h.data[row * COLS + c]) *
+                    h.scale[(size_t)(row / 128) * across + (size_t)(c / 128)];
+    }
+    return h;
+}
+
+/* ---- both sides ---- */
+
+static void pick_of(side s, const work *k, const rd_matrix *head, const rd_pick_query *q,
+                    rd_pick *out)
+{
+    rd_weight *w = weight_of(s, head, false);
     rd_view x = view_of(s, k->x, ROWS, COLS);
     rd_error err;
 
@@ -54,8 +143,8 @@ static bool near(float a, float b, float by)
 
 static void compare(const work *k, int n, bool listed, bool watch, int n_banned, int32_t limit)
 {
-    int32_t rows[ROWS], watched[ROWS];
-    rd_pick want[ROWS], got[ROWS];
+    int32_t rows[MANY], watched[MANY];
+    rd_pick want[MANY], got[MANY];
     side cpu = cpu_side(), gpu = gpu_side(k->precision, k->form);
     rd_pick_query q = { .banned = n_banned ? banned : NULL,
                         .n_banned = n_banned,
@@ -68,8 +157,8 @@ static void compare(const work *k, int n, bool listed, bool watch, int n_banned,
     for (int i = 0; i < n; i++) rows[i] = (i * 31 + 5) % ROWS;
     for (int i = 0; i < n; i++)
         watched[i] = i % 4 == 0 ? -1 : i % 4 == 1 ? 131 : (i * 211 + 3) % VOCABULARY;
-    pick_of(cpu, k, &q, want);
-    pick_of(gpu, k, &q, got);
+    pick_of(cpu, k, &k->plain, &q, want);
+    pick_of(gpu, k, &k->head, &q, got);
     for (int i = 0; i < n; i++) {
         const rd_pick *a = &got[i], *b = &want[i];
         /* of equal ones the lower id; plain C has some other where the second best of a chunk ties with the best before */
@@ -97,7 +186,9 @@ static void compare_all(const work *k)
     compare(k, 16, false, true, 5, 400);
     compare(k, 31, true, true, 12, 520);
     compare(k, 64, false, true, 12, 128);
-    compare(k, ROWS, true, true, 3, 1);
+    compare(k, 65, true, true, 5, 0);
+    compare(k, 128, false, false, 12, 0);
+    compare(k, 192, true, true, 3, 1);
     compare(k, ROWS, false, true, 12, 2000);
 }
 
@@ -123,18 +214,22 @@ Test(cuda_pick, of_numbers_without_rounding_agrees_with_plain_c)
     rd_matrix i8 = {
         .data = bytes, .dtype = RD_I8, .rows = VOCABULARY, .cols = COLS, .scale = scale
     };
+    packed i4 = whole_int4(w);
     const work works[] = {
-        { "f32", f32, RD_EXACT, RD_FORM_STORED, true, x },
-        { "i8 exact", i8, RD_EXACT, RD_FORM_STORED, true, x },
-        { "bf16", f32, RD_FAST, RD_FORM_STORED, true, x },
-        { "i8", i8, RD_FAST, RD_FORM_STORED, true, x },
-        { "fp8", f32, RD_FAST, RD_FORM_FP8, true, x },
+        { "f32", f32, f32, RD_EXACT, RD_FORM_STORED, true, x },
+        { "i8 exact", i8, f32, RD_EXACT, RD_FORM_STORED, true, x },
+        { "bf16", f32, f32, RD_FAST, RD_FORM_STORED, true, x },
+        { "i8", i8, f32, RD_FAST, RD_FORM_STORED, true, x },
+        { "fp8", f32, f32, RD_FAST, RD_FORM_FP8, true, x },
+        { "int4 exact", i4.head, i4.plain, RD_EXACT, RD_FORM_STORED, true, x },
+        { "int4", i4.head, i4.plain, RD_FAST, RD_FORM_STORED, true, x },
     };
 
     for (size_t i = 0; i < sizeof works / sizeof *works; i++) compare_all(&works[i]);
     free(w);
     free(x);
     free(bytes);
+    packed_free(&i4);
 }
 
 Test(cuda_pick, of_random_numbers_agrees_with_plain_c)
@@ -144,12 +239,41 @@ Test(cuda_pick, of_random_numbers_agrees_with_plain_c)
     float *w = normals(&r, (size_t)VOCABULARY * COLS, 0.15f),
           *x = normals(&r, (size_t)ROWS * COLS, 1.0f);
     rd_matrix f32 = { .data = w, .dtype = RD_F32, .rows = VOCABULARY, .cols = COLS };
+    packed i8 = random_head(&r, RD_PACK_INT8), i4 = random_head(&r, RD_PACK_INT4),
+           e4m3 = random_head(&r, RD_PACK_NONE);
     const work works[] = {
-        { "f32", f32, RD_EXACT, RD_FORM_STORED, true, x },
-        { "bf16", f32, RD_FAST, RD_FORM_STORED, false, x },
+        { "f32", f32, f32, RD_EXACT, RD_FORM_STORED, true, x },
+        { "bf16", f32, f32, RD_FAST, RD_FORM_STORED, false, x },
+        { "int8 panels", i8.head, i8.plain, RD_FAST, RD_FORM_STORED, false, x },
+        { "int4 panels", i4.head, i4.plain, RD_FAST, RD_FORM_STORED, false, x },
+        { "int4 exact", i4.head, i4.plain, RD_EXACT, RD_FORM_STORED, true, x },
+        { "stored e4m3", e4m3.head, e4m3.plain, RD_FAST, RD_FORM_STORED, false, x },
     };
 
-    for (size_t i = 0; i < sizeof works / sizeof *works; i++) compare_all(&works[i]);
+    for (size_t i = 0; i < sizeof works / sizeof *works; i++) {
+        compare(&works[i], 16, false, true, 5, 400);
+        compare(&works[i], 31, true, false, 0, 0);
+        compare(&works[i], ROWS, true, true, 12, 520);
+    }
+    free(w);
+    free(x);
+    packed_free(&i8);
+    packed_free(&i4);
+    packed_free(&e4m3);
+}
+
+/* What several launches look at; rows of x come more than once. */
+Test(cuda_pick, of_many_rows_agrees_with_plain_c)
+{
+    GPU_OR_SKIP();
+    rd_random r = rd_random_seed(25);
+    float *w = whole_numbers(&r), *x = eighths(&r);
+    rd_matrix f32 = { .data = w, .dtype = RD_F32, .rows = VOCABULARY, .cols = COLS };
+    work exact = { "f32", f32, f32, RD_EXACT, RD_FORM_STORED, true, x },
+         fast = { "bf16", f32, f32, RD_FAST, RD_FORM_STORED, true, x };
+
+    compare(&exact, MANY, true, true, 12, 0);
+    compare(&fast, MANY, true, true, 12, 0);
     free(w);
     free(x);
 }
@@ -171,18 +295,18 @@ Test(cuda_pick, what_is_not_a_number_shows)
 
     for (int fast = 0; fast < 2; fast++) {
         side gpu = gpu_side(fast ? RD_FAST : RD_EXACT, RD_FORM_STORED);
-        work k = { "nan", f32, RD_FAST, RD_FORM_STORED, true, x };
+        work k = { "nan", f32, f32, RD_FAST, RD_FORM_STORED, true, x };
 
         x[COLS + 3] = NAN;
-        pick_of(gpu, &k, &all, out);
+        pick_of(gpu, &k, &f32, &all, out);
         cr_assert(out[0].token >= 0 && isfinite(out[0].prob));
         cr_assert(out[1].token < 0 || !isfinite(out[1].prob));
         cr_assert(out[2].token >= 0 && isfinite(out[2].prob));
         x[COLS + 3] = 0.5f;
-        pick_of(gpu, &k, &none, out);
+        pick_of(gpu, &k, &f32, &none, out);
         cr_assert(out[1].token == 0 && out[1].second == -1 && out[1].prob == 1.0f &&
                   out[1].second_prob == 0.0f);
-        pick_of(gpu, &k, &nobody, out);
+        pick_of(gpu, &k, &f32, &nobody, out);
         cr_assert(out[1].token == -1 && out[1].second == -1 && out[1].prob == 0.0f);
         side_close(&gpu);
     }
