@@ -97,6 +97,7 @@ foreach(name device attention kv pick products moe)
 endforeach()
 rd_cuda_test(learner rd_train)
 rd_test(plugins/cuda/test_learner_round.cpp rd_cuda_emulated rd_train rd_cpu)
+rd_test(plugins/cuda/test_budget.c rd_cuda_emulated rd_tools)
 add_test(NAME emulated COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/emulated.sh $<TARGET_FILE:redraft>
     $<TARGET_FILE_DIR:rd_cuda_emulated_so> ${CMAKE_CURRENT_SOURCE_DIR}/data/golden ${PROJECT_SOURCE_DIR})
 if(RD_SANITIZE) # the emulated GPU in a program with a sanitizer takes minutes a pass
