@@ -103,3 +103,12 @@ add_test(NAME emulated COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/emulated.sh $<
 if(RD_SANITIZE) # the emulated GPU in a program with a sanitizer takes minutes a pass
     set_tests_properties(emulated PROPERTIES DISABLED TRUE)
 endif()
+# The program with that plugin in an editor's session, when the device fails.
+rd_test(lsp/test_emulated_device.c rd_lsp rd_core)
+target_sources(test_emulated_device PRIVATE e2e/client.c)
+target_compile_definitions(test_emulated_device PRIVATE RD_PROGRAM="$<TARGET_FILE:redraft>"
+    RD_EMULATED_PLUGINS="$<TARGET_FILE_DIR:rd_cuda_emulated_so>")
+add_dependencies(test_emulated_device redraft rd_cuda_emulated_so)
+if(RD_SANITIZE)
+    set_tests_properties(test_emulated_device PROPERTIES DISABLED TRUE)
+endif()

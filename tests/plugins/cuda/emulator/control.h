@@ -2,7 +2,8 @@
  *
  * Everything is one state for the process. In a plugin that is loaded as a shared library it is out of reach but for the
  * environment: RD_EMULATED_ORDER (a seed), RD_EMULATED_MEMORY (bytes), RD_EMULATED_PROCESSORS, RD_EMULATED_CAPABILITY (90), and
- * RD_EMULATED_FAIL, "CALL NTH ERROR" as in rd_emulated_fail: CALL is malloc, launch, run, copy or graph.
+ * RD_EMULATED_FAIL, "CALL NTH ERROR" as in rd_emulated_fail: CALL is malloc, launch, run, copy or graph. Where the
+ * environment is not passed on, as to the daemon, a file `emulated-fail` beside the library says the same.
  */
 #ifndef RD_EMULATOR_CONTROL_H
 #define RD_EMULATOR_CONTROL_H

@@ -6,6 +6,7 @@
 #include "tests/plugins/cuda/emulator/fibre.h"
 #include "tests/plugins/cuda/emulator/state.h"
 
+#include <dlfcn.h>
 #include <map>
 #include <stdarg.h>
 #include <sys/mman.h>
@@ -42,7 +43,27 @@ static long long setting(const char *name, long long otherwise)
     return text && *text ? atoll(text) : otherwise;
 }
 
-/* RD_EMULATED_FAIL */
+/* RD_EMULATED_FAIL, or the first line of a file `emulated-fail` beside this library; "" where there is neither. */
+static void read_fault(char *text, int most)
+{
+    const char *setting = getenv("RD_EMULATED_FAIL");
+    char path[4096];
+    Dl_info here;
+    FILE *f = nullptr;
+
+    *text = 0;
+    if (setting) {
+        snprintf(text, (size_t)most, "%s", setting);
+        return;
+    }
+    if (!dladdr(reinterpret_cast<void *>(&cudaGetErrorName), &here) || !strrchr(here.dli_fname, '/')) return;
+    snprintf(path, sizeof path, "%.*s/emulated-fail", (int)(strrchr(here.dli_fname, '/') - here.dli_fname),
+             here.dli_fname);
+    f = fopen(path, "r");
+    if (f && !fgets(text, most, f)) *text = 0;
+    if (f) fclose(f);
+}
+
 static void set_fault(void)
 {
     static const struct {
@@ -53,11 +74,11 @@ static void set_fault(void)
                   { "run", RD_EMULATED_RUN },
                   { "copy", RD_EMULATED_COPY },
                   { "graph", RD_EMULATED_GRAPH } };
-    const char *text = getenv("RD_EMULATED_FAIL");
-    char name[16];
+    char text[64], name[16];
     int nth, error;
 
-    if (!text || !*text) return;
+    read_fault(text, sizeof text);
+    if (!*text) return;
     if (sscanf(text, "%15s %d %d", name, &nth, &error) == 3)
         for (const auto &c : calls)
             if (!strcmp(c.name, name)) {
