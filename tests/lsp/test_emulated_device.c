@@ -1,8 +1,8 @@
-/* test_emulated_device.c - the program in an editor's session with the CUDA plugin on an emulated GPU that has no room, or is lost: what the
- * one request gets, what the next one gets, and what is said.
+/* test_emulated_device.c - the program in an editor's session, with the CUDA plugin on an emulated GPU that has no room, or is lost:
+ * what the one request gets, what the next one gets, and what is said.
  *
- * The emulator takes its faults from the environment (tests/plugins/cuda/emulator/control.h). A device that is lost stays so for the
- * process, as a real one does; a launch that fails alone leaves it well.
+ * The emulator takes its faults from the environment (tests/plugins/cuda/emulator/control.h). A device that is lost stays so for
+ * the process, as a real one does; a launch that fails alone leaves it well.
  */
 #include "core/base/clock.h"
 #include "core/format/file.h"
