@@ -271,6 +271,11 @@ static rd_status try_open(rd_worker *w, rd_runner_about *about)
     }
     if (w->o.runner->open(&o, &w->engine, &w->failure)) return w->failure.status;
     w->o.runner->about(w->engine, about);
+    /* That the best backend finds no device is no news, but where one was a moment ago. */
+    if (!said.status && w->losses > 0 && !about->may_be_lost && !*about->fell_back) {
+        rd_fail(&said, RD_DEVICE, "the device was lost: %s; the CPU is used", w->loss.text);
+        rd_log(RD_LOG_WARN, "%s", said.text);
+    }
     if (said.status) memcpy(about->fell_back, said.text, sizeof about->fell_back);
     return RD_OK;
 }
@@ -328,8 +333,10 @@ static void close_engine(rd_worker *w)
 static void lose_engine(rd_worker *w, const rd_error *why)
 {
     rd_log(RD_LOG_WARN, "the engine is closed: %s", why->text);
-    if (w->may_be_lost) w->losses++;
-    w->loss = *why;
+    if (w->may_be_lost) {
+        w->losses++;
+        w->loss = *why;
+    }
     close_engine(w);
 }
 

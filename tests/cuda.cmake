@@ -98,6 +98,7 @@ endforeach()
 rd_cuda_test(learner rd_train)
 rd_test(plugins/cuda/test_learner_round.cpp rd_cuda_emulated rd_train rd_cpu)
 target_compile_options(test_learner_round PRIVATE -Wno-missing-field-initializers)
+rd_test(plugins/cuda/test_budget.c rd_cuda_emulated rd_tools)
 add_test(NAME emulated COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/e2e/emulated.sh $<TARGET_FILE:redraft>
     $<TARGET_FILE_DIR:rd_cuda_emulated_so> ${CMAKE_CURRENT_SOURCE_DIR}/data/golden ${PROJECT_SOURCE_DIR})
 if(RD_SANITIZE) # the emulated GPU in a program with a sanitizer takes minutes a pass
@@ -108,4 +109,14 @@ endif()
 if(TARGET rd_cuda)
     add_test(NAME cuda_without_cublas
         COMMAND sh -c "ldd '$<TARGET_FILE:rd_cuda>' >needed && grep -q 'libc\\.so' needed && ! grep -i cublas needed")
+endif()
+
+# The program with that plugin in an editor's session, when the device fails.
+rd_test(lsp/test_emulated_device.c rd_lsp rd_core)
+target_sources(test_emulated_device PRIVATE e2e/client.c)
+target_compile_definitions(test_emulated_device PRIVATE RD_PROGRAM="$<TARGET_FILE:redraft>"
+    RD_EMULATED_PLUGINS="$<TARGET_FILE_DIR:rd_cuda_emulated_so>")
+add_dependencies(test_emulated_device redraft rd_cuda_emulated_so)
+if(RD_SANITIZE)
+    set_tests_properties(test_emulated_device PROPERTIES DISABLED TRUE)
 endif()

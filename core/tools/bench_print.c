@@ -12,6 +12,11 @@ static double bytes_of(const rd_bench_pass *p)
     return p->dense.bytes + p->experts_work.bytes + p->attention.bytes;
 }
 
+static double ops_of(const rd_bench_pass *p)
+{
+    return p->dense.ops + p->experts_work.ops + p->attention.ops;
+}
+
 static double product_peak(const rd_bench *b)
 {
     return b->int8 ? b->ceilings.int8_op_s : b->ceilings.bf16_flop_s;
@@ -131,15 +136,16 @@ void rd_bench_print(const rd_bench *b)
            b->ceilings.int8_op_s * 1e-9);
     printf("load %.1f ms, %.1f MB held, peak memory %.1f MB\n\n", b->load_ms, b->held_mb,
            b->peak_rss_mb);
-    printf("pass: context  rows  experts  median ms     min ms   MB read   of read   of %s  floor "
+    printf("pass: context  rows  experts  median ms     min ms   MB read     GFLOP   of read   of "
+           "%s  floor "
            "ms  of "
            "floor\n",
            b->int8 ? "int8" : "bf16");
     for (int i = 0; i < b->n_passes; i++) {
         const rd_bench_pass *p = &b->passes[i];
 
-        printf("      %7d %5d %8.4g %10.3f %10.3f %9.1f", p->context, p->rows, p->experts,
-               p->time.median_ms, p->time.min_ms, bytes_of(p) * 1e-6);
+        printf("      %7d %5d %8.4g %10.3f %10.3f %9.1f %9.3f", p->context, p->rows, p->experts,
+               p->time.median_ms, p->time.min_ms, bytes_of(p) * 1e-6, ops_of(p) * 1e-9);
         print_share(of_reading(b, p));
         print_share(of_products(b, p));
         printf(" %9.3f", rd_bench_floor_ms(b, p));

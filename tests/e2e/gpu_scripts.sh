@@ -83,5 +83,65 @@ expect 0 'packed: ' sh "$gpu/corpus" pack all packed8 --from builtin
 expect 0 '' sh "$gpu/train" run more packed8 0.001 left3 --from builtin --rows 128 --threads 1 --backend cpu
 expect 0 '' sh "$gpu/collect" left3 home3
 expect 0 '' "$redraft" infill a.c:3:12 --model home3/model --max-tokens 4
+# Pictures of figures: made-up ones whose places are known, and what the program prints today.
+cat >made.txt <<'END'
+llada2.1-mini, 20 layers, fp8 weights; cuda Made-up <GPU>, sm_90-fp8
+ceilings: 4000.0 GB/s read, 800000 GFLOP/s bf16, 0 Gop/s int8
+load 1.0 ms, 1.0 MB held, peak memory 1.0 MB
+
+pass: context  rows  experts  median ms     min ms   MB read     GFLOP   of read   of bf16  floor ms  of floor
+            0    32       70      1.000      1.000    4000.0   800.000     100 %     100 %     1.000     100 %
+            0    32       48     10.000     10.000    4000.0   800.000      10 %      10 %     1.000      10 %
+         1536    32       70     10.000     10.000    4000.0    80.000         -       1 %     1.000      10 %
+prefill   512 tokens:                 1.000      1.000   1.0 tokens/s
+END
+expect 0 '' sh "$gpu/chart" roof made.txt
+[ "$(grep -c '<circle' out)" = 3 ]; check 'a point for each pass' $?
+ridge=$(sed -n 's/.*points="[^ ]* \([^ ]*\) .*/\1/p' out)
+grep -q "cx=\"${ridge%,*}\" cy=\"${ridge#*,}\".*context 0, 70 experts: 1.000 ms" out; check 'a pass at both ceilings is where they meet' $?
+grep -q "cx=\"${ridge%,*}\".*context 0, 48 experts: 10.000 ms" out; check 'a slower pass is below it' $?
+grep -q 'Made-up &lt;GPU&gt;' out; check 'the device is named, and escaped' $?
+expect 0 '' sh "$gpu/chart" steps made.txt
+[ "$(grep -c '<polyline' out)" = 2 ]; check 'times and floors of 70 experts' $?
+line=$(sed -n 's/.*stroke="#0a58ca" stroke-width="2" points="\([^"]*\)".*/\1/p' out)
+floor=$(sed -n 's/.*stroke-dasharray="4 4" points="\([^"]*\)".*/\1/p' out)
+[ "${line%% *}" = "${floor%% *}" ] && [ "${line##* }" != "${floor##* }" ]; check 'the pass at its floor is there, the other is not' $?
+expect 1 'no figures' sh "$gpu/chart" roof "$gpu/chart"
+expect 2 'chart roof' sh "$gpu/chart" pie made.txt
+for layers in 2 3; do
+    expect 0 '' "$redraft" bench --shape e8 --layers $layers --context 0,64 --repeat 1 --threads 1 --backend cpu
+    cat out >>real.txt
+done
+expect 0 '' sh "$gpu/chart" roof real.txt
+[ "$(grep -c '<circle' out)" = 4 ] && tail -1 out | grep -q '^</svg>$'; check 'what bench prints is drawn' $?
+expect 0 '' sh "$gpu/chart" steps real.txt
+[ "$(grep -c '<polyline' out)" = 4 ]; check 'two lines for each shape' $?
+# The one command, over a program that says it all at once: every step is in the summary, one that fails is counted, and the charts
+# are there.
+mkdir -p tree/tests tree/build/gpu/bin tree/build/gpu/plugins
+cp -r "$gpu" tree/tests/
+echo abc >tree/build/gpu/commit
+cat >tree/build/gpu/bin/redraft <<END
+#!/bin/sh
+case "\$*" in
+plugins) echo 'cuda   yes: Made-up' ;;
+*"--check"*) case "\$*" in *"e46 --weights int4"*) echo 'no pick agrees'; exit 1 ;; esac ;;
+bench*) cat "$work/made.txt" ;;
+esac
+END
+printf '#!/bin/sh\nexit 0\n' >tree/build/gpu/bin/test_gpu_some
+chmod +x tree/build/gpu/bin/*
+unset REDRAFT
+expect 1 '' sh tree/tests/gpu/run --out "$work/run-out"
+grep -q '^pass  test_gpu_some ' run-out/gpu-summary.txt; check 'a test of kernels is run' $?
+[ "$(grep -c '^pass  check of ' run-out/gpu-summary.txt)" = 15 ]; check 'checks that pass' $?
+grep -q '^FAIL  check of e46 int4: exit 1' run-out/gpu-summary.txt && grep -q '^1 failed$' run-out/gpu-summary.txt
+check 'the check that fails is named and counted' $?
+[ "$(grep -c '^pass  .* \(fp8\|bf16\|int4\) (' run-out/gpu-summary.txt)" -ge 6 ]; check 'the benchmarks are run' $?
+grep -q '<circle' run-out/gpu-roof.svg && grep -q '<polyline' run-out/gpu-steps.svg; check 'the charts are drawn' $?
+sed -i "s/^bench/nothing/" tree/build/gpu/bin/redraft
+expect 1 '' sh tree/tests/gpu/run --out "$work/run-out2" bench
+grep -q '^FAIL  the chart gpu-roof.svg: chart: no figures' run-out2/gpu-summary.txt && [ ! -e run-out2/gpu-roof.svg ]
+check 'a chart of nothing is told' $?
 [ $bad = 0 ] && echo 'what travels comes whole'
 exit $bad

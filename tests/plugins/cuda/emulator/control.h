@@ -1,11 +1,14 @@
 /* control.h - what a test may set of the emulated GPU, and what it may ask. Plain C.
  *
  * Everything is one state for the process. In a plugin that is loaded as a shared library it is out of reach but for the
- * environment: RD_EMULATED_ORDER (a seed), RD_EMULATED_MEMORY (bytes), RD_EMULATED_PROCESSORS, RD_EMULATED_CAPABILITY (90).
+ * environment: RD_EMULATED_ORDER (a seed), RD_EMULATED_MEMORY (bytes), RD_EMULATED_PROCESSORS, RD_EMULATED_CAPABILITY (90), and
+ * RD_EMULATED_FAIL, "CALL NTH ERROR" as in rd_emulated_fail: CALL is malloc, launch, run, copy or graph. Where the
+ * environment is not passed on, as to the daemon, a file `emulated-fail` beside the library says the same.
  */
 #ifndef RD_EMULATOR_CONTROL_H
 #define RD_EMULATOR_CONTROL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -43,6 +46,9 @@ void rd_emulated_order(uint64_t seed);
 void rd_emulated_memory(size_t bytes);
 size_t rd_emulated_held(void);
 int rd_emulated_alive(void);
+/* Dry: device memory is counted and has addresses, but no pages before somebody writes there; kernels do not run; copies and
+ * memsets of more than 1 MB are not done. For what a large model would ask of a device. Before anything is opened. */
+void rd_emulated_dry(bool dry);
 
 /* What the device says of itself: capability 90 or 80, and multiprocessors. */
 void rd_emulated_device(int capability, int processors);

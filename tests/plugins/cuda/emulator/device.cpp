@@ -6,23 +6,25 @@
 #include "tests/plugins/cuda/emulator/fibre.h"
 #include "tests/plugins/cuda/emulator/state.h"
 
+#include <dlfcn.h>
 #include <map>
 #include <stdarg.h>
+#include <sys/mman.h>
 
 #if RD_EMULATED_ASAN
 #include <sanitizer/asan_interface.h>
 #endif
 
-enum { EDGE = RD_EMULATED_ASAN ? 0 : 256, EDGE_BYTE = 0xa5 };
+enum { EDGE = RD_EMULATED_ASAN ? 0 : 256, EDGE_BYTE = 0xa5, DRY_MOST = 1 << 20 };
 
 struct allocation {
     size_t bytes;
-    bool device;
+    bool device, dry; /* dry: pages of its own, without edges */
 };
 
 static struct {
     std::recursive_mutex lock;
-    bool ready, touchable;
+    bool ready, touchable, dry;
     cudaError_t lost;
     struct {
         int nth, error;
@@ -41,6 +43,52 @@ static long long setting(const char *name, long long otherwise)
     return text && *text ? atoll(text) : otherwise;
 }
 
+/* RD_EMULATED_FAIL, or the first line of a file `emulated-fail` beside this library; "" where there is neither. */
+static void read_fault(char *text, int most)
+{
+    const char *setting = getenv("RD_EMULATED_FAIL");
+    char path[4096];
+    Dl_info here;
+    FILE *f = nullptr;
+
+    *text = 0;
+    if (setting) {
+        snprintf(text, (size_t)most, "%s", setting);
+        return;
+    }
+    if (!dladdr(reinterpret_cast<void *>(&cudaGetErrorName), &here) || !strrchr(here.dli_fname, '/')) return;
+    snprintf(path, sizeof path, "%.*s/emulated-fail", (int)(strrchr(here.dli_fname, '/') - here.dli_fname),
+             here.dli_fname);
+    f = fopen(path, "r");
+    if (f && !fgets(text, most, f)) *text = 0;
+    if (f) fclose(f);
+}
+
+static void set_fault(void)
+{
+    static const struct {
+        const char *name;
+        rd_emulated_call call;
+    } calls[] = { { "malloc", RD_EMULATED_MALLOC },
+                  { "launch", RD_EMULATED_LAUNCH },
+                  { "run", RD_EMULATED_RUN },
+                  { "copy", RD_EMULATED_COPY },
+                  { "graph", RD_EMULATED_GRAPH } };
+    char text[64], name[16];
+    int nth, error;
+
+    read_fault(text, sizeof text);
+    if (!*text) return;
+    if (sscanf(text, "%15s %d %d", name, &nth, &error) == 3)
+        for (const auto &c : calls)
+            if (!strcmp(c.name, name)) {
+                d.fault[c.call].nth = nth;
+                d.fault[c.call].error = error;
+                return;
+            }
+    rd_emulated_die("RD_EMULATED_FAIL=%s: expected malloc, launch, run, copy or graph, and two numbers", text);
+}
+
 rd_emulated_lock::rd_emulated_lock()
 {
     d.lock.lock();
@@ -50,6 +98,7 @@ rd_emulated_lock::rd_emulated_lock()
     if (!d.total) d.total = (size_t)setting("RD_EMULATED_MEMORY", 16ll << 30);
     if (!d.capability) d.capability = (int)setting("RD_EMULATED_CAPABILITY", 90);
     if (!d.processors) d.processors = (int)setting("RD_EMULATED_PROCESSORS", 8);
+    set_fault();
 }
 
 rd_emulated_lock::~rd_emulated_lock()
@@ -300,7 +349,23 @@ void rd_emulated_touchable(bool is)
     if (!RD_EMULATED_ASAN || d.touchable == is) return;
     d.touchable = is;
     for (auto &m : d.memory)
-        if (m.second.device) forbid(m.first, m.second.bytes, !is);
+        if (m.second.device && !m.second.dry) forbid(m.first, m.second.bytes, !is);
+}
+
+bool rd_emulated_does(size_t bytes)
+{
+    return !d.dry || (bytes > 0 && bytes <= DRY_MOST);
+}
+
+static cudaError_t allocate_dry(void **out, size_t bytes)
+{
+    void *at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (at == MAP_FAILED) return rd_emulated_error(cudaErrorMemoryAllocation);
+    d.memory[static_cast<unsigned char *>(at)] = { bytes, true, true };
+    d.held += bytes;
+    *out = at;
+    return cudaSuccess;
 }
 
 static cudaError_t allocate(void **out, size_t bytes, bool device)
@@ -310,13 +375,14 @@ static cudaError_t allocate(void **out, size_t bytes, bool device)
 
     *out = nullptr;
     if (!bytes) return cudaSuccess;
+    if (d.dry && device) return allocate_dry(out, bytes);
     if (posix_memalign(&base, 256, bytes + 2 * EDGE))
         return rd_emulated_error(cudaErrorMemoryAllocation);
     at = static_cast<unsigned char *>(base) + EDGE;
     memset(base, EDGE_BYTE, EDGE);
     memset(at + bytes, EDGE_BYTE, EDGE);
     rd_emulated_poison(at, bytes);
-    d.memory[at] = { bytes, device };
+    d.memory[at] = { bytes, device, false };
     if (device) {
         d.held += bytes;
         if (!d.touchable) forbid(at, bytes, true);
@@ -344,7 +410,8 @@ static void check_edges(const unsigned char *at, size_t bytes, const char *who)
 
 void rd_emulated_check_edges(const char *who)
 {
-    for (auto &m : d.memory) check_edges(m.first, m.second.bytes, who);
+    for (auto &m : d.memory)
+        if (!m.second.dry) check_edges(m.first, m.second.bytes, who);
 }
 
 static void release(void *p, bool device)
@@ -355,6 +422,12 @@ static void release(void *p, bool device)
         rd_emulated_die("%s of %p, which is no such allocation",
                         device ? "cudaFree" : "cudaFreeHost", p);
     rd_emulated_drain_all();
+    if (found->second.dry) {
+        d.held -= found->second.bytes;
+        munmap(p, found->second.bytes);
+        d.memory.erase(found);
+        return;
+    }
     check_edges(found->first, found->second.bytes, "at its free");
     if (device) {
         d.held -= found->second.bytes;
@@ -483,6 +556,13 @@ int rd_emulated_alive(void)
     rd_emulated_lock lock;
 
     return (int)d.memory.size();
+}
+
+void rd_emulated_dry(bool dry)
+{
+    rd_emulated_lock lock;
+
+    d.dry = dry;
 }
 
 void rd_emulated_device(int capability, int processors)

@@ -40,6 +40,8 @@ enum rd_emulated_kind { MEMORY_PAGEABLE, MEMORY_PINNED, MEMORY_DEVICE };
 RD_EMULATED_LOCAL rd_emulated_kind rd_emulated_kind_of(const void *p, size_t bytes, bool *whole);
 /* Ends the program if somebody wrote before or behind an allocation; `who` did last what may have. */
 RD_EMULATED_LOCAL void rd_emulated_check_edges(const char *who);
+/* Whether a dry device does work on so many bytes; 0: of a kernel. */
+RD_EMULATED_LOCAL bool rd_emulated_does(size_t bytes);
 /* While work runs, device memory may be touched; else, under the address sanitizer, not. */
 RD_EMULATED_LOCAL void rd_emulated_touchable(bool is);
 

@@ -366,6 +366,7 @@ static cudaError_t copy(rectangle r, enum cudaMemcpyKind kind, cudaStream_t stre
         r.from_pitch = r.width;
     }
     return rd_emulated_add(stream, [r, taken] {
+        if (!rd_emulated_does(r.width * r.height)) return;
         for (size_t i = 0; i < r.height; i++)
             memmove(r.to + i * r.to_pitch, r.from + i * r.from_pitch, r.width);
     });
@@ -421,7 +422,9 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
     if (rd_emulated_kind_of(to, bytes, &whole) == MEMORY_PAGEABLE || !whole)
         return rd_emulated_refuse(cudaErrorInvalidValue,
                                   "cudaMemset of %zu bytes outside of an allocation", bytes);
-    return rd_emulated_add(stream, [=] { memset(to, value, bytes); });
+    return rd_emulated_add(stream, [=] {
+        if (rd_emulated_does(bytes)) memset(to, value, bytes);
+    });
 }
 
 cudaError_t cudaMemset(void *to, int value, size_t bytes)
@@ -477,7 +480,7 @@ void rd_emulated_launch(const char *kernel, const void *function, dim3 grid, dim
     if (rd_emulated_begin(RD_EMULATED_LAUNCH)) return;
     if (check_launch(kernel, function, grid, block, shared)) return;
     rd_emulated_add(stream, [kernel, work] {
-        if (rd_emulated_fault(RD_EMULATED_RUN)) return;
+        if (rd_emulated_fault(RD_EMULATED_RUN) || !rd_emulated_does(0)) return;
         work();
         rd_emulated_check_edges(kernel);
     });
