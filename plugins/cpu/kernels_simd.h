@@ -83,7 +83,7 @@ INLINE const uint16_t *row_bf16(const rd_rows_in *x, int r)
     return (const uint16_t *)x->x + (size_t)(x->index ? x->index[r] : r) * x->stride;
 }
 
-/* The registers of a row's sums in a tile of `panels` panels are counted through; where the k-th number's stand. */
+/* A tile's columns fill registers, counted through its panels; where the k-th row of register c begins. */
 INLINE size_t part_at(int c, size_t k, size_t k_n)
 {
     return ((size_t)(c / PARTS) * k_n + k) * RD_PANEL + (size_t)(c % PARTS) * LANES;
@@ -400,8 +400,7 @@ static void soften(float *s, int n, float by)
     }
     for (i = 0; i < LANES; i++)
         if (most[i] > top) top = most[i];
-    i = 0;
-    for (; i + LANES <= n; i += LANES) {
+    for (i = 0; i + LANES <= n; i += LANES) {
         vec e = exp_of(load(s + i) - top);
 
         sums += e;

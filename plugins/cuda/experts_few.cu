@@ -76,9 +76,7 @@ static __device__ inline void gate_up_unit(const experts_launch &l, const unit &
             b += room[sum_at(other, 1, n, warp)];
         }
         a = to < gate.rows ? product_silu(a, b) : 0.0f;
-        if (at < u.count) {
-            put_inner(l, u, u.first + at, to, a);
-        }
+        if (at < u.count) put_inner(l, u, u.first + at, to, a);
     }
 }
 

@@ -39,9 +39,7 @@ static __device__ inline void gate_up_tile(const experts_launch &l, const unit &
                 to = col + warp % 4 * 16 + g + 8 * (i / 2);
             float h = to < w[0].w.rows ? product_silu(acc[0][n][i], acc[1][n][i]) : 0.0f;
 
-            if (at < u.count) {
-                put_inner(l, u, u.first + at, to, h);
-            }
+            if (at < u.count) put_inner(l, u, u.first + at, to, h);
         }
 }
 

@@ -6,6 +6,8 @@
 #ifndef RD_CUDA_LEARN_BLAS_H
 #define RD_CUDA_LEARN_BLAS_H
 
+#include "plugins/cuda/gpu.cuh"
+
 #include <cublas_v2.h>
 
 extern "C" {
@@ -35,6 +37,6 @@ typedef struct learn_blas {
 } learn_blas;
 
 /* The library stays loaded for good. RD_DEVICE: there is none, or it lacks a function. Any thread. */
-__attribute__((visibility("hidden"))) rd_status learn_blas_find(learn_blas *out, rd_error *err);
+CUDA_LOCAL rd_status learn_blas_find(learn_blas *out, rd_error *err);
 
 #endif

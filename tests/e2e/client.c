@@ -269,6 +269,18 @@ int client_run(const char *const *argv, rd_buf *out)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+json_t *client_status(const char *program)
+{
+    const char *const argv[] = { program, "status", "--json", NULL };
+    rd_buf out = { 0 };
+    json_t *o = client_run(argv, &out) == 0 ? json_loadb(out.data, out.len, 0, NULL) : NULL;
+
+    rd_buf_clear(&out);
+    if (json_is_object(o)) return o;
+    json_decref(o);
+    return NULL;
+}
+
 void client_own_world(char folder[64])
 {
     char cache[96];

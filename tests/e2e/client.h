@@ -52,6 +52,8 @@ const char *client_item(const json_t *answer);
 
 /* Run a program to its end; its stdout is the caller's. Returns the exit status, -1: a signal. */
 int client_run(const char *const *argv, rd_buf *out);
+/* What `PROGRAM status --json` prints, the caller's; NULL: it fails, or prints no object. */
+json_t *client_status(const char *program);
 /* A new folder that is XDG_RUNTIME_DIR, XDG_STATE_HOME, XDG_CONFIG_HOME and HOME from now on. */
 void client_own_world(char folder[64]);
 void client_remove_world(const char *folder);

@@ -197,6 +197,18 @@ static void is_on_the_cpu(session *s, const char *why)
     cr_assert(strstr(s->status, "(cpu "), "%s", s->status);
 }
 
+/* The first request is answered by the CPU already. */
+static void begin_on_the_cpu(const char *backend, const char *why)
+{
+    session s;
+
+    start(&s, alone, backend);
+    ask(&s);
+    is_on_the_cpu(&s, why);
+    cr_assert(*s.item);
+    finish(&s);
+}
+
 /* ---- a device that is lost ---- */
 
 static void lose_and_go_on(const char *backend)
@@ -260,29 +272,17 @@ Test(emulated_device, that_failed_once_is_opened_again)
 
 Test(emulated_device, lost_while_it_loads_is_left_for_the_cpu)
 {
-    session s;
-
     setenv("RD_EMULATED_FAIL", LOST_WHILE_IT_LOADS, 1);
-    start(&s, alone, NULL);
-    ask(&s);
-    is_on_the_cpu(&s, "sending a weight: an illegal memory access");
-    cr_assert(*s.item);
-    finish(&s);
+    begin_on_the_cpu(NULL, "sending a weight: an illegal memory access");
 }
 
 /* ---- no room ---- */
 
 Test(emulated_device, without_room_is_left_for_the_cpu_with_what_was_wanted_and_free)
 {
-    session s;
-
     allow_cpu();
     setenv("RD_EMULATED_MEMORY", LITTLE_MEMORY, 1);
-    start(&s, alone, "cuda");
-    ask(&s);
-    is_on_the_cpu(&s, "17 MB wanted on Emulated GPU, 15 of 19 MB are free");
-    cr_assert(*s.item);
-    finish(&s);
+    begin_on_the_cpu("cuda", "17 MB wanted on Emulated GPU, 15 of 19 MB are free");
 }
 
 Test(emulated_device, named_without_room_fails_each_request_with_what_was_wanted_and_free)
@@ -302,19 +302,6 @@ Test(emulated_device, named_without_room_fails_each_request_with_what_was_wanted
 
 /* ---- the daemon ---- */
 
-static json_t *status_of_daemon(void)
-{
-    static const char *const argv[] = { RD_PROGRAM, "status", "--json", NULL };
-    rd_buf out = { 0 };
-
-    cr_assert_eq(client_run(argv, &out), 0);
-    json_t *o = json_loadb(out.data, out.len, 0, NULL);
-
-    cr_assert(json_is_object(o), "%s", out.data);
-    rd_buf_clear(&out);
-    return o;
-}
-
 Test(emulated_device, lost_leaves_the_daemon_to_all_its_clients)
 {
     session a, b;
@@ -329,8 +316,9 @@ Test(emulated_device, lost_leaves_the_daemon_to_all_its_clients)
     ask(&a);
     is_on_the_cpu(&a, "an illegal memory access");
     cr_assert(*a.item);
-    json_t *status = status_of_daemon();
+    json_t *status = client_status(RD_PROGRAM);
 
+    cr_assert(status, "no status");
     cr_assert(strstr(text_of(json_object_get(status, "model"), "fell_back"), "the CPU is used"));
     json_decref(status);
     finish(&a);

@@ -50,14 +50,9 @@ static void end(void)
 
 static json_t *status(void)
 {
-    const char *call[] = { RD_PROCESS, "status", "--json", NULL };
-    rd_buf out = { 0 };
+    json_t *s = client_status(RD_PROCESS);
 
-    cr_assert_eq(client_run(call, &out), 0);
-    json_t *s = json_loadb(out.data, out.len, 0, NULL);
-
-    cr_assert(json_is_object(s), "status is %s", out.data);
-    rd_buf_clear(&out);
+    cr_assert(s, "no status");
     return s;
 }
 
